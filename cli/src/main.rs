@@ -1,0 +1,3 @@
+//! The `latefork` command.
+
+fn main() {}

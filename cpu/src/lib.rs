@@ -1,0 +1,1 @@
+//! A deterministic 32-bit x86 CPU.
