@@ -1,1 +1,15 @@
-//! The minimal machine.
+//! The minimal machine: memory, bus, devices, loader, snapshots and the
+//! engines that run its one CPU.
+//!
+//! The crate knows nothing of the system call under test. All time in it is
+//! virtual (see [`time`]); what a guest does to its memory, rings and
+//! registers may cost it its own run, never a panic here.
+
+pub mod device;
+pub mod layout;
+pub mod memory;
+pub mod time;
+
+pub use device::{MmioDevice, Persist, PortDevice, StateError};
+pub use memory::{GuestRam, MemoryError};
+pub use time::VirtualTime;

@@ -1,0 +1,132 @@
+//! The mappings behind guest RAM: all of `vmm`'s unsafe code about memory.
+
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
+
+use super::{DirtyPages, MemoryError};
+use crate::layout::PAGE_SIZE;
+
+/// Maps `size` bytes of RAM at guest-physical 0: zeroed, or copied on write
+/// from a file.
+pub(super) fn map_ram(
+    size: usize,
+    image: Option<(File, u64)>,
+    dirty: DirtyPages,
+) -> Result<GuestMemoryMmap<DirtyPages>, MemoryError> {
+    let kind = if image.is_some() {
+        0
+    } else {
+        libc::MAP_ANONYMOUS
+    };
+    let mut builder = MmapRegionBuilder::new_with_bitmap(size, dirty)
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_flags(kind | libc::MAP_PRIVATE | libc::MAP_NORESERVE);
+    if let Some((file, offset)) = image {
+        builder = builder.with_file_offset(FileOffset::new(file, offset));
+    }
+    let refused = |source| MemoryError::Map {
+        bytes: size,
+        source,
+    };
+    let mapping = builder.build().map_err(|error| {
+        refused(match error {
+            MmapRegionError::Mmap(source) => source,
+            other => std::io::Error::other(other),
+        })
+    })?;
+    let region = GuestRegionMmap::new(mapping, GuestAddress(0))
+        .ok_or_else(|| refused(std::io::ErrorKind::InvalidInput.into()))?;
+    GuestMemoryMmap::from_regions(vec![region])
+        .map_err(|error| refused(std::io::Error::other(error)))
+}
+
+/// The whole of RAM as cells.
+///
+/// # Panics
+///
+/// When `regions` is not the one region that [`map_ram`] made with this `size`.
+pub(super) fn cells(regions: &GuestMemoryMmap<DirtyPages>, size: usize) -> &[Cell<u8>] {
+    let region = regions
+        .find_region(GuestAddress(0))
+        .expect("map_ram maps guest-physical 0");
+    assert_eq!(region.size(), size, "RAM is one region");
+    // SAFETY: the region is a live, readable and writable mapping of `size`
+    // bytes that `regions` owns, and the borrow of `regions` keeps it mapped.
+    // `Cell<u8>` has the layout of `u8`, and any byte is a valid one. `Cell`
+    // allows writes through other pointers in this thread; vm-memory's
+    // accessors are such writes, never references held across ours, and the
+    // bitmap in the region (an `Rc`) keeps the machine on one thread. Other
+    // processes that map the same overlay write only while no guest runs.
+    unsafe { std::slice::from_raw_parts(region.as_ptr().cast::<Cell<u8>>(), size) }
+}
+
+/// Copies a page out of its cells.
+pub(super) fn copy_out(from: &[Cell<u8>], to: &mut [u8; PAGE_SIZE]) {
+    assert_eq!(from.len(), PAGE_SIZE, "one page");
+    // SAFETY: both are PAGE_SIZE bytes long; `to` is an exclusive borrow, so
+    // it cannot be guest RAM, and the two do not overlap. No reference into
+    // the cells exists while they are read, as `Cell` gives out none.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from.as_ptr().cast::<u8>(), to.as_mut_ptr(), PAGE_SIZE);
+    }
+}
+
+/// Overwrites the cells of a page.
+pub(super) fn copy_in(from: &[u8; PAGE_SIZE], to: &[Cell<u8>]) {
+    assert_eq!(to.len(), PAGE_SIZE, "one page");
+    // SAFETY: both are PAGE_SIZE bytes long. `from` is a shared borrow of
+    // plain bytes, which cells of guest RAM are never lent as, so the two do
+    // not overlap. Writing through a shared `Cell` is what it is for.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            from.as_ptr(),
+            to.as_ptr().cast::<u8>().cast_mut(),
+            PAGE_SIZE,
+        );
+    }
+}
+
+/// Maps `shared` over the pages of `range`, which the caller has checked.
+pub(super) fn overlay(
+    regions: &GuestMemoryMmap<DirtyPages>,
+    range: Range<u64>,
+    shared: &File,
+) -> Result<(), MemoryError> {
+    let region = regions
+        .find_region(GuestAddress(range.start))
+        .expect("the caller has checked the range");
+    let len = usize::try_from(range.end - range.start).expect("the range lies in RAM");
+    let start = usize::try_from(range.start).expect("the range lies in RAM");
+    assert!(start + len <= region.size(), "the range lies in RAM");
+    let refused = |source| MemoryError::Map { bytes: len, source };
+    let file_len = shared.metadata().map_err(refused)?.len();
+    if file_len < len as u64 {
+        return Err(refused(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    // SAFETY: the target is whole pages inside a mapping that `regions` owns
+    // and unmaps as a whole, so MAP_FIXED replaces only our own pages and
+    // nothing leaks. Cells into the range stay valid: the pages stay readable
+    // and writable, as the file was just seen to be long enough and whoever
+    // lends it keeps its length.
+    let address = unsafe {
+        libc::mmap(
+            region.as_ptr().add(start).cast(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_FIXED,
+            shared.as_raw_fd(),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(refused(std::io::Error::last_os_error()));
+    }
+    Ok(())
+}
