@@ -9,6 +9,8 @@ pub mod device;
 pub mod layout;
 pub mod memory;
 pub mod time;
+pub mod virtio;
+pub mod vsock;
 
 pub use device::{MmioDevice, Persist, PortDevice, StateError};
 pub use memory::{GuestRam, MemoryError};

@@ -1,0 +1,479 @@
+//! The register window of a virtio-mmio device, version 2 (section 4.2.2), and
+//! the device status state machine (sections 2.1 and 3.1).
+
+use serde::{Deserialize, Serialize};
+use virtio_bindings::{virtio_config, virtio_mmio, virtio_ring};
+
+use super::misuse::{Misuse, MisuseCounts};
+use super::virtqueue::{Area, Half, Virtqueue, VirtqueueState};
+
+/// Value of the `Version` register: the modern interface.
+pub const MMIO_VERSION: u32 = 2;
+/// Value of the `MagicValue` register: "virt".
+const MAGIC: u32 = u32::from_le_bytes(*b"virt");
+/// Value of the `VendorID` register: "LtFk".
+const VENDOR: u32 = u32::from_le_bytes(*b"LtFk");
+/// What the length of an absent shared memory region reads as (section 4.2.2.1).
+const NO_SHARED_MEMORY: u32 = u32::MAX;
+
+const FEATURE_VERSION_1: u64 = 1 << virtio_config::VIRTIO_F_VERSION_1;
+const FEATURE_EVENT_IDX: u64 = 1 << virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+
+/// The bits of the `Status` register (section 2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DeviceStatus(pub u8);
+
+impl DeviceStatus {
+    /// The guest has noticed the device.
+    pub const ACKNOWLEDGE: Self = Self(1);
+    /// The guest knows how to drive it.
+    pub const DRIVER: Self = Self(2);
+    /// The driver is set up.
+    pub const DRIVER_OK: Self = Self(4);
+    /// Feature negotiation is complete.
+    pub const FEATURES_OK: Self = Self(8);
+    /// The device met an error that it cannot recover from.
+    pub const NEEDS_RESET: Self = Self(64);
+    /// The driver gave up on the device.
+    pub const FAILED: Self = Self(128);
+
+    /// The bits that a driver may set.
+    const OF_DRIVER: u8 = Self::ACKNOWLEDGE.0
+        | Self::DRIVER.0
+        | Self::DRIVER_OK.0
+        | Self::FEATURES_OK.0
+        | Self::FAILED.0;
+    /// Each bit with the one that must be set before it (section 3.1.1).
+    const ORDER: [(Self, Self); 3] = [
+        (Self::DRIVER, Self::ACKNOWLEDGE),
+        (Self::FEATURES_OK, Self::DRIVER),
+        (Self::DRIVER_OK, Self::FEATURES_OK),
+    ];
+
+    /// Whether all of `bits` are set.
+    pub fn has(self, bits: Self) -> bool {
+        self.0 & bits.0 == bits.0
+    }
+}
+
+/// What a device is, for the transport.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `DeviceID` (section 5).
+    pub device_id: u32,
+    /// The device's own feature bits, 0 to 23. The transport adds its own.
+    pub features: u64,
+    /// The most descriptors of each queue; a power of two.
+    pub queue_sizes: &'static [u16],
+    /// The device's configuration space, read-only and constant.
+    pub config: Vec<u8>,
+}
+
+/// What a write to the register window asks of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterWrite {
+    /// Nothing: the transport has done what there was to do.
+    Done,
+    /// Queue `.0` has, or may have, new chains.
+    Notify(usize),
+    /// The driver set `DRIVER_OK`: the queues are ready.
+    Started,
+    /// The driver reset the device.
+    Reset,
+}
+
+/// The transport of one device: its registers and its virtqueues.
+#[derive(Debug)]
+pub struct Transport {
+    identity: Identity,
+    registers: Registers,
+    queues: Vec<Virtqueue>,
+    misuse: MisuseCounts,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Registers {
+    status: DeviceStatus,
+    device_features_sel: u32,
+    driver_features_sel: u32,
+    driver_features: u64,
+    queue_sel: u32,
+    shm_sel: u32,
+    interrupt_status: u32,
+}
+
+/// The state of a [`Transport`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TransportState {
+    registers: Registers,
+    queues: Vec<VirtqueueState>,
+    misuse: MisuseCounts,
+}
+
+impl Transport {
+    /// A device after power-on.
+    ///
+    /// # Panics
+    ///
+    /// When a queue size of `identity` is not a power of two from 1 to 32,768.
+    pub fn new(identity: Identity) -> Self {
+        let queues = identity
+            .queue_sizes
+            .iter()
+            .map(|&size| Virtqueue::new(size));
+        Self {
+            queues: queues.collect(),
+            identity,
+            registers: Registers::default(),
+            misuse: MisuseCounts::default(),
+        }
+    }
+
+    /// Whether the driver is set up and neither side has given up.
+    pub fn is_running(&self) -> bool {
+        let DeviceStatus(status) = self.registers.status;
+        let over = DeviceStatus::FAILED.0 | DeviceStatus::NEEDS_RESET.0;
+        status & DeviceStatus::DRIVER_OK.0 != 0 && status & over == 0
+    }
+
+    /// The `Status` register.
+    pub fn status(&self) -> DeviceStatus {
+        self.registers.status
+    }
+
+    /// The level of the interrupt line.
+    pub fn interrupt_level(&self) -> bool {
+        self.registers.interrupt_status != 0
+    }
+
+    /// Raises the interrupt for used buffers (`InterruptStatus` bit 0).
+    pub fn signal_used(&mut self) {
+        self.registers.interrupt_status |= virtio_mmio::VIRTIO_MMIO_INT_VRING;
+    }
+
+    /// The device's virtqueues, by number.
+    pub fn queues(&self) -> &[Virtqueue] {
+        &self.queues
+    }
+
+    /// One virtqueue, to be used.
+    pub(crate) fn queue_mut(&mut self, index: usize) -> &mut Virtqueue {
+        &mut self.queues[index]
+    }
+
+    /// How often each kind of misuse was seen since power-on.
+    pub fn misuse(&self) -> &MisuseCounts {
+        &self.misuse
+    }
+
+    /// Counts `kind`.
+    pub fn note(&mut self, kind: Misuse) {
+        self.misuse.note(kind);
+    }
+
+    /// Counts `kind`, and stops all work until the driver resets the device:
+    /// `DEVICE_NEEDS_RESET` with a configuration interrupt (section 2.1.2).
+    pub fn fail(&mut self, kind: Misuse) {
+        self.note(kind);
+        self.registers.status.0 |= DeviceStatus::NEEDS_RESET.0;
+        if self.registers.status.has(DeviceStatus::DRIVER_OK) {
+            self.registers.interrupt_status |= virtio_mmio::VIRTIO_MMIO_INT_CONFIG;
+        }
+    }
+
+    /// Fills `data` from the register at `offset`; all ones where there is none.
+    pub fn read(&mut self, offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        let value = if offset >= CONFIG {
+            self.read_config(offset - CONFIG, data)
+        } else {
+            self.read_register(offset, data)
+        };
+        if let Err(misuse) = value {
+            self.note(misuse);
+        }
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> Result<(), Misuse> {
+        let start = usize::try_from(offset).map_err(|_| Misuse::UnknownRegister)?;
+        let config = self.identity.config.get(start..);
+        let bytes = config.and_then(|config| config.get(..data.len()));
+        data.copy_from_slice(bytes.ok_or(Misuse::UnknownRegister)?);
+        Ok(())
+    }
+
+    fn read_register(&self, offset: u64, data: &mut [u8]) -> Result<(), Misuse> {
+        let register = register_at(offset, data.len())?;
+        data.copy_from_slice(&self.value_of(register)?.to_le_bytes());
+        Ok(())
+    }
+
+    fn value_of(&self, register: u32) -> Result<u32, Misuse> {
+        let queue = self.selected();
+        Ok(match register {
+            virtio_mmio::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
+            virtio_mmio::VIRTIO_MMIO_VERSION => MMIO_VERSION,
+            virtio_mmio::VIRTIO_MMIO_DEVICE_ID => self.identity.device_id,
+            virtio_mmio::VIRTIO_MMIO_VENDOR_ID => VENDOR,
+            virtio_mmio::VIRTIO_MMIO_DEVICE_FEATURES => {
+                half_of(self.offered(), self.registers.device_features_sel)
+            }
+            virtio_mmio::VIRTIO_MMIO_QUEUE_NUM_MAX => {
+                queue.map_or(0, |queue| queue.max_size().into())
+            }
+            virtio_mmio::VIRTIO_MMIO_QUEUE_READY => queue.is_some_and(Virtqueue::is_ready).into(),
+            virtio_mmio::VIRTIO_MMIO_INTERRUPT_STATUS => self.registers.interrupt_status,
+            virtio_mmio::VIRTIO_MMIO_STATUS => self.registers.status.0.into(),
+            virtio_mmio::VIRTIO_MMIO_SHM_LEN_LOW
+            | virtio_mmio::VIRTIO_MMIO_SHM_LEN_HIGH
+            | virtio_mmio::VIRTIO_MMIO_SHM_BASE_LOW
+            | virtio_mmio::VIRTIO_MMIO_SHM_BASE_HIGH => NO_SHARED_MEMORY,
+            // The configuration never changes, so one generation serves.
+            virtio_mmio::VIRTIO_MMIO_CONFIG_GENERATION => 0,
+            register if is_write_only(register) => return Err(Misuse::ReadOfWriteOnly),
+            _ => return Err(Misuse::UnknownRegister),
+        })
+    }
+
+    /// Writes `data` to the register at `offset`; what is not defined is dropped.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> RegisterWrite {
+        self.try_write(offset, data).unwrap_or_else(|misuse| {
+            self.note(misuse);
+            RegisterWrite::Done
+        })
+    }
+
+    fn try_write(&mut self, offset: u64, data: &[u8]) -> Result<RegisterWrite, Misuse> {
+        if offset >= CONFIG {
+            return Err(Misuse::WriteToReadOnly);
+        }
+        let register = register_at(offset, data.len())?;
+        let value = data.try_into().map(u32::from_le_bytes);
+        let value = value.map_err(|_| Misuse::AccessWidth)?;
+        match register {
+            virtio_mmio::VIRTIO_MMIO_DEVICE_FEATURES_SEL => {
+                self.registers.device_features_sel = value;
+            }
+            virtio_mmio::VIRTIO_MMIO_DRIVER_FEATURES_SEL => {
+                self.registers.driver_features_sel = value;
+            }
+            virtio_mmio::VIRTIO_MMIO_DRIVER_FEATURES => self.write_features(value)?,
+            virtio_mmio::VIRTIO_MMIO_QUEUE_SEL => self.registers.queue_sel = value,
+            virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY => return self.write_notify(value),
+            virtio_mmio::VIRTIO_MMIO_INTERRUPT_ACK => {
+                self.registers.interrupt_status &= !value;
+            }
+            virtio_mmio::VIRTIO_MMIO_STATUS => return self.write_status(value),
+            virtio_mmio::VIRTIO_MMIO_SHM_SEL => self.registers.shm_sel = value,
+            register => self.write_queue(register, value)?,
+        }
+        Ok(RegisterWrite::Done)
+    }
+
+    fn write_queue(&mut self, register: u32, value: u32) -> Result<(), Misuse> {
+        let Some(write) = QueueWrite::of(register) else {
+            // Everything that can be written is known here: what is left can
+            // only be read, or is not there.
+            return Err(match self.value_of(register) {
+                Ok(_) => Misuse::WriteToReadOnly,
+                Err(misuse) => misuse,
+            });
+        };
+        let features_ok = self.registers.status.has(DeviceStatus::FEATURES_OK);
+        let event_idx = self.registers.driver_features & FEATURE_EVENT_IDX != 0;
+        let selected = usize::try_from(self.registers.queue_sel).ok();
+        let queue = selected.and_then(|index| self.queues.get_mut(index));
+        let queue = queue.ok_or(Misuse::NoSuchQueue)?;
+        match write {
+            QueueWrite::Size => queue.set_size(value),
+            QueueWrite::Address(area, half) => queue.set_address(area, half, value),
+            QueueWrite::Ready if value == 0 => {
+                queue.reset();
+                Ok(())
+            }
+            QueueWrite::Ready if !features_ok => Err(Misuse::QueueSetup),
+            QueueWrite::Ready => queue.enable(event_idx),
+        }
+    }
+
+    fn write_features(&mut self, value: u32) -> Result<(), Misuse> {
+        let status = self.registers.status;
+        if !status.has(DeviceStatus::DRIVER) || status.has(DeviceStatus::FEATURES_OK) {
+            return Err(Misuse::FeaturesOutOfOrder);
+        }
+        let features = &mut self.registers.driver_features;
+        match self.registers.driver_features_sel {
+            0 => *features = *features & !0xffff_ffff | u64::from(value),
+            1 => *features = *features & 0xffff_ffff | u64::from(value) << 32,
+            // No feature above 63 exists; accepting one is a lie.
+            _ if value != 0 => return Err(Misuse::FeaturesRefused),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn write_notify(&mut self, value: u32) -> Result<RegisterWrite, Misuse> {
+        let index = usize::try_from(value).map_err(|_| Misuse::NoSuchQueue)?;
+        let queue = self.queues.get(index).ok_or(Misuse::NoSuchQueue)?;
+        if !self.is_running() || !queue.is_ready() {
+            return Err(Misuse::NotifyIdleQueue);
+        }
+        Ok(RegisterWrite::Notify(index))
+    }
+
+    fn write_status(&mut self, value: u32) -> Result<RegisterWrite, Misuse> {
+        if value == 0 {
+            self.reset();
+            return Ok(RegisterWrite::Reset);
+        }
+        let DeviceStatus(old) = self.registers.status;
+        let [asked, above @ ..] = value.to_le_bytes();
+        if asked & old != old & DeviceStatus::OF_DRIVER {
+            self.note(Misuse::StatusBitCleared);
+        }
+        let new = asked & DeviceStatus::OF_DRIVER & !old;
+        if asked & !(DeviceStatus::OF_DRIVER | old) != 0 || above != [0; 3] {
+            self.note(Misuse::StatusOutOfOrder);
+        }
+        let accepted = self.accept_status(old, new);
+        self.registers.status.0 = old | accepted;
+        if accepted & DeviceStatus::FAILED.0 != 0 {
+            self.note(Misuse::DriverFailed);
+        }
+        let started = accepted & DeviceStatus::DRIVER_OK.0 != 0;
+        Ok(match started && self.is_running() {
+            true => RegisterWrite::Started,
+            false => RegisterWrite::Done,
+        })
+    }
+
+    /// Which of the bits in `new` may be set when those in `old` are.
+    fn accept_status(&mut self, old: u8, new: u8) -> u8 {
+        let mut accepted = new;
+        if new & DeviceStatus::FEATURES_OK.0 != 0 && !self.features_fit() {
+            self.note(Misuse::FeaturesRefused);
+            accepted &= !DeviceStatus::FEATURES_OK.0;
+        }
+        for (bit, before) in DeviceStatus::ORDER {
+            let in_order = (old | accepted) & before.0 != 0;
+            if accepted & bit.0 != 0 && !in_order {
+                self.note(Misuse::StatusOutOfOrder);
+                accepted &= !bit.0;
+            }
+        }
+        accepted
+    }
+
+    fn features_fit(&self) -> bool {
+        let accepted = self.registers.driver_features;
+        accepted & !self.offered() == 0 && accepted & FEATURE_VERSION_1 != 0
+    }
+
+    fn offered(&self) -> u64 {
+        self.identity.features | FEATURE_VERSION_1 | FEATURE_EVENT_IDX
+    }
+
+    fn selected(&self) -> Option<&Virtqueue> {
+        self.queues
+            .get(usize::try_from(self.registers.queue_sel).ok()?)
+    }
+
+    fn reset(&mut self) {
+        self.registers = Registers::default();
+        self.queues.iter_mut().for_each(Virtqueue::reset);
+    }
+
+    /// The transport's state.
+    pub fn save(&self) -> TransportState {
+        TransportState {
+            registers: self.registers.clone(),
+            queues: self.queues.iter().map(Virtqueue::save).collect(),
+            misuse: self.misuse.clone(),
+        }
+    }
+
+    /// Puts the transport into `state`.
+    ///
+    /// # Errors
+    ///
+    /// What in `state` this device cannot be in; nothing is changed then.
+    pub fn restore(&mut self, state: &TransportState) -> Result<(), String> {
+        if state.queues.len() != self.queues.len() {
+            return Err(format!("{} queues", state.queues.len()));
+        }
+        if !state.misuse.is_complete() {
+            return Err("misuse counters of another version".to_owned());
+        }
+        let pairs = self.queues.iter().zip(&state.queues);
+        let checked: Vec<_> = pairs
+            .map(|(queue, state)| Virtqueue::check(queue.max_size(), state))
+            .collect::<Result<_, _>>()?;
+        for ((queue, checked), state) in self.queues.iter_mut().zip(checked).zip(&state.queues) {
+            queue.adopt(checked, state);
+        }
+        self.registers.clone_from(&state.registers);
+        self.misuse.clone_from(&state.misuse);
+        Ok(())
+    }
+}
+
+const CONFIG: u64 = virtio_mmio::VIRTIO_MMIO_CONFIG as u64;
+
+/// A register that configures the selected queue.
+#[derive(Clone, Copy, Debug)]
+enum QueueWrite {
+    Size,
+    Ready,
+    Address(Area, Half),
+}
+
+impl QueueWrite {
+    fn of(register: u32) -> Option<Self> {
+        Some(match register {
+            virtio_mmio::VIRTIO_MMIO_QUEUE_NUM => Self::Size,
+            virtio_mmio::VIRTIO_MMIO_QUEUE_READY => Self::Ready,
+            virtio_mmio::VIRTIO_MMIO_QUEUE_DESC_LOW => Self::Address(Area::Descriptors, Half::Low),
+            virtio_mmio::VIRTIO_MMIO_QUEUE_DESC_HIGH => {
+                Self::Address(Area::Descriptors, Half::High)
+            }
+            virtio_mmio::VIRTIO_MMIO_QUEUE_AVAIL_LOW => Self::Address(Area::Driver, Half::Low),
+            virtio_mmio::VIRTIO_MMIO_QUEUE_AVAIL_HIGH => Self::Address(Area::Driver, Half::High),
+            virtio_mmio::VIRTIO_MMIO_QUEUE_USED_LOW => Self::Address(Area::Device, Half::Low),
+            virtio_mmio::VIRTIO_MMIO_QUEUE_USED_HIGH => Self::Address(Area::Device, Half::High),
+            _ => return None,
+        })
+    }
+}
+
+fn is_write_only(register: u32) -> bool {
+    let of_queue = QueueWrite::of(register).is_some();
+    let own = [
+        virtio_mmio::VIRTIO_MMIO_DEVICE_FEATURES_SEL,
+        virtio_mmio::VIRTIO_MMIO_DRIVER_FEATURES,
+        virtio_mmio::VIRTIO_MMIO_DRIVER_FEATURES_SEL,
+        virtio_mmio::VIRTIO_MMIO_QUEUE_SEL,
+        virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY,
+        virtio_mmio::VIRTIO_MMIO_INTERRUPT_ACK,
+        virtio_mmio::VIRTIO_MMIO_SHM_SEL,
+    ];
+    of_queue || own.contains(&register)
+}
+
+/// The register for an access of `len` bytes at `offset`; registers are
+/// accessed whole, with 32 bits (section 4.2.2.2).
+fn register_at(offset: u64, len: usize) -> Result<u32, Misuse> {
+    if len != 4 || !offset.is_multiple_of(4) {
+        return Err(Misuse::AccessWidth);
+    }
+    u32::try_from(offset).map_err(|_| Misuse::UnknownRegister)
+}
+
+/// The 32 bits of `features` that a selector asks for; there are none past 63.
+fn half_of(features: u64, selector: u32) -> u32 {
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = features.to_le_bytes();
+    match selector {
+        0 => u32::from_le_bytes([b0, b1, b2, b3]),
+        1 => u32::from_le_bytes([b4, b5, b6, b7]),
+        _ => 0,
+    }
+}
