@@ -88,7 +88,5 @@ pub const IRQ_CASCADE: IrqLine = IrqLine(2);
 pub const IRQ_SERIAL: IrqLine = IrqLine(4);
 /// *guest*: the virtio-mmio device, level-triggered.
 pub const IRQ_VIRTIO: IrqLine = IrqLine(5);
-/// The CMOS clock.
-pub const IRQ_CMOS: IrqLine = IrqLine(8);
 /// *guest*: the harness interrupt, edge-triggered: the kernel reschedules.
 pub const IRQ_HARNESS: IrqLine = IrqLine(10);

@@ -6,6 +6,7 @@
 //! registers may cost it its own run, never a panic here.
 
 pub mod device;
+pub mod devices;
 pub mod layout;
 pub mod memory;
 pub mod time;
