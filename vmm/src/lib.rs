@@ -8,6 +8,7 @@
 pub mod device;
 pub mod devices;
 pub mod layout;
+pub mod loader;
 pub mod memory;
 pub mod time;
 pub mod virtio;
