@@ -1,0 +1,583 @@
+//! Traces: what the agent reports, event by event.
+//!
+//! An event takes 32 bytes: kind, thread, operation, 0, the task that
+//! reports (thread id), then six words whose meaning depends on the kind.
+//! Events stand in the order in which they happened. A trace is bounded:
+//! what no longer fits is counted, not kept.
+
+use core::fmt;
+
+use crate::field::Field;
+
+/// Bytes of an event.
+pub const EVENT: usize = 32;
+/// Events of a trace at most.
+pub const MAX_EVENTS: usize = 768;
+/// Operation number of an event that belongs to none.
+pub const NO_OP: u8 = 0xff;
+
+macro_rules! events {
+    ($(
+        $(#[$meta:meta])*
+        $code:literal $word:literal $kind:ident {
+            $($(#[$field_meta:meta])* $field:ident,)*
+        }
+    )+) => {
+        /// What an event says.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Detail {
+            $($(#[$meta])* $kind { $($(#[$field_meta])* $field: u32,)* },)+
+            /// A kind that this version does not know.
+            Unknown {
+                /// Its code.
+                code: u8,
+                /// Its words.
+                words: [u32; 6],
+            },
+        }
+
+        impl Detail {
+            /// The kind's code and the words.
+            #[allow(unused_assignments, unused_mut)]
+            fn to_words(self) -> (u8, [u32; 6]) {
+                let mut words = [0; 6];
+                match self {
+                    $(Self::$kind { $($field,)* } => {
+                        let mut at = 0;
+                        $(
+                            words[at] = $field;
+                            at += 1;
+                        )*
+                        ($code, words)
+                    })+
+                    Self::Unknown { code, words } => (code, words),
+                }
+            }
+
+            #[allow(unused_assignments, unused_mut)]
+            fn from_words(code: u8, words: [u32; 6]) -> Self {
+                match code {
+                    $($code => {
+                        let mut at = 0;
+                        $(
+                            let $field = words[at];
+                            at += 1;
+                        )*
+                        Self::$kind { $($field,)* }
+                    })+
+                    _ => Self::Unknown { code, words },
+                }
+            }
+
+            /// The kind's word in the text form.
+            #[must_use]
+            pub const fn word(&self) -> &'static str {
+                match self {
+                    $(Self::$kind { .. } => $word,)+
+                    Self::Unknown { .. } => "unknown",
+                }
+            }
+
+            /// The names of the words that the kind uses, in order.
+            #[must_use]
+            pub const fn fields(&self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$kind { .. } => &[$(stringify!($field)),*],)+
+                    Self::Unknown { .. } => &["w0", "w1", "w2", "w3", "w4", "w5"],
+                }
+            }
+        }
+
+        /// Words of all kinds, with the names of their fields.
+        pub const KINDS: &[(&str, &[&str])] = &[
+            $(($word, &[$(stringify!($field)),*]),)+
+        ];
+    };
+}
+
+events! {
+    /// The victim begins the program.
+    1 "begin" Begin {
+        /// The victim's process id.
+        pid,
+        /// Its parent's.
+        parent,
+        /// Tasks in the whole machine, the parked victim included.
+        tasks,
+        /// 0: async, 1: control run.
+        flavour,
+        /// The guest's monotonic clock, in milliseconds.
+        ms,
+    }
+    /// A call is about to be made.
+    2 "issued" Issued {
+        /// The status pointer.
+        status,
+        /// The argument pointer.
+        args,
+        /// The descriptor index (in the control run: the system call number).
+        index,
+        /// Where the result buffer starts, 0 for none.
+        buffer,
+        /// Which repetition this is, from 0.
+        round,
+        /// Hash of the result buffer.
+        hash,
+    }
+    /// A call came back to user space, in the task that reports.
+    3 "returned" Returned {
+        /// What it returned.
+        value,
+        /// The thread id that issued it.
+        from,
+        /// Continuations so far.
+        continuations,
+        /// The status cell, as far as it can be read.
+        status,
+        /// Hash of the result buffer.
+        hash,
+        /// Which canaries are damaged: 1, 2 around the status; 4, 8 around
+        /// the arguments; 16, 32 around the buffer.
+        canaries,
+    }
+    /// The status cell of a call was seen with another value than before.
+    4 "status" Status {
+        /// What it held when last seen.
+        old,
+        /// What it holds.
+        new,
+        /// Hash of the result buffer at this moment.
+        hash,
+        /// How often a change was seen, this one included.
+        changes,
+        /// 1: it arrived after the return; 0: it was there at the return.
+        late,
+    }
+    /// What a call has left at the end.
+    5 "final" Final {
+        /// Continuations in all.
+        continuations,
+        /// The status cell.
+        status,
+        /// How often it changed, as far as was seen.
+        changes,
+        /// Hash of the result buffer.
+        hash,
+        /// Damaged canaries, as in `returned`.
+        canaries,
+        /// 1 where the argument block was altered.
+        altered,
+    }
+    /// A second continuation of the same call arrived; it ended at once.
+    6 "second" Second {
+        /// Its thread id.
+        second,
+        /// Continuations so far.
+        continuations,
+    }
+    /// A register came back with another value.
+    7 "register" Register {
+        /// Which: an index into [`REGISTERS`].
+        which,
+        /// What it held at the call.
+        before,
+        /// What it holds.
+        after,
+    }
+    /// A row of the per-task table.
+    8 "row" RowSeen {
+        /// Which: the number of a [`crate::op::Row`].
+        row,
+        /// Before the call (in an observation: the value).
+        before,
+        /// After the call (in an observation: the value).
+        after,
+        /// 1 where both are the same.
+        same,
+    }
+    /// A signal handler ran.
+    9 "handler" Handler {
+        /// Signal number.
+        sig,
+        /// si_code.
+        code,
+        /// The queued value.
+        value,
+        /// 1 where it ran on the alternate stack.
+        on_alt,
+        /// 1 where the task is known as a worker: it issued a call that
+        /// continued in another task.
+        worker,
+        /// How many handlers of this signal ran so far.
+        count,
+    }
+    /// A child of the victim ended.
+    10 "child" Child {
+        /// Its process id.
+        pid,
+        /// Its wait status.
+        status,
+        /// Its number among the program's children.
+        number,
+    }
+    /// The victim ended, as its parent sees it.
+    11 "victim" Victim {
+        /// Its process id.
+        pid,
+        /// Its wait status.
+        status,
+        /// Whether the program was over (1) or not (0).
+        over,
+        /// Live tasks that it had just before, if the agent ended it.
+        tasks,
+        /// The guest's monotonic clock, in milliseconds.
+        ms,
+    }
+    /// A task of the victim.
+    12 "task" Task {
+        /// Its id.
+        id,
+        /// Its state: the letter of `/proc/pid/stat`.
+        state,
+        /// 1 where it is the group's leader.
+        leader,
+        /// First four bytes of its name.
+        comm,
+    }
+    /// An observation.
+    13 "observed" Observed {
+        /// Which: the number of an [`crate::op::Observation`].
+        what,
+        /// First value.
+        a,
+        /// Second value.
+        b,
+        /// Third value.
+        c,
+        /// Fourth value.
+        d,
+    }
+    /// The FUSE server got or answered a request.
+    14 "fuse" FuseRequest {
+        /// Which file; 255 for others.
+        file,
+        /// The request's opcode.
+        opcode,
+        /// 0: answered, 1: held, 2: answered late, 3: failed, 4: aborted.
+        action,
+        /// Requests held on the file now.
+        held,
+    }
+    /// An operation that is no call ended.
+    15 "done" Done {
+        /// Its result, negative errors included.
+        value,
+        /// The result of its second system call, if there is one.
+        second,
+    }
+    /// A thread has no more steps.
+    16 "thread-end" ThreadEnd {
+        /// The thread id that it had at its start.
+        first,
+    }
+    /// A counter of the leak check.
+    17 "leak" Leak {
+        /// Which: 0 tasks, 1 slab KiB, 2 free KiB, 3 open files, 4 inodes,
+        /// 5 task_struct objects, 6 process ids.
+        what,
+        /// After N repetitions.
+        once,
+        /// After 2N.
+        twice,
+        /// After 3N.
+        thrice,
+        /// N.
+        repeats,
+    }
+    /// The agent could not do something.
+    18 "agent-error" AgentError {
+        /// Where: an [`AgentFault`] number.
+        code,
+        /// The system call's error, or another number.
+        value,
+    }
+    /// The program is over; always the last event.
+    19 "end" End {
+        /// How it ended: the number of an [`Outcome`].
+        outcome,
+        /// The victim's live tasks once quiet, without the zombie leader.
+        tasks,
+        /// Calls whose status is not there.
+        pending,
+        /// Continuations alive: threads of the program that have not ended.
+        continuations,
+        /// Events that did not fit.
+        lost,
+        /// The guest's monotonic clock, in milliseconds.
+        ms,
+    }
+    /// Bytes of a call's result buffer.
+    20 "bytes" Bytes {
+        /// Offset of the first.
+        offset,
+        /// Bytes 0 to 3, little-endian.
+        b0,
+        /// Bytes 4 to 7.
+        b4,
+        /// Bytes 8 to 11.
+        b8,
+        /// Bytes 12 to 15.
+        b12,
+        /// Bytes 16 to 19.
+        b16,
+    }
+    /// An image that the victim executed runs.
+    21 "executed" Executed {
+        /// Its process id.
+        pid,
+        /// Tasks in its thread group.
+        tasks,
+        /// Open descriptors.
+        descriptors,
+    }
+    /// The kernel's own account of the async calls, from its event block.
+    22 "kernel" Kernel {
+        /// Which cell.
+        cell,
+        /// Its count.
+        count,
+    }
+    /// The helper's ptrace stop.
+    23 "traced" Traced {
+        /// The thread id.
+        id,
+        /// The wait status.
+        status,
+    }
+    /// A worker was seen to be gone.
+    24 "worker-gone" WorkerGone {
+        /// The thread id.
+        id,
+        /// 1 where it is a zombie leader.
+        zombie,
+    }
+    /// A mask of damage: what the caller's wait for a status found.
+    25 "waited" Waited {
+        /// 1: it came; 0: the time limit came first.
+        came,
+        /// What was waited for holds now.
+        value,
+    }
+}
+
+/// The registers that `register` events name.
+pub const REGISTERS: [&str; 18] = [
+    "eax",
+    "ecx",
+    "edx",
+    "ebx",
+    "esp",
+    "ebp",
+    "esi",
+    "edi",
+    "es",
+    "cs",
+    "ss",
+    "ds",
+    "fs",
+    "gs",
+    "eflags",
+    "x87-control",
+    "x87-status",
+    "x87-stack",
+];
+
+crate::field::choices! {
+    /// How a program ended.
+    pub enum Outcome {
+        /// All steps done, the victim ended as its setup says.
+        Done = "done",
+        /// The victim ended by itself before its last step.
+        Died = "died",
+        /// The watchdog ended it.
+        Hung = "hung",
+        /// It did not end even when killed.
+        Stuck = "stuck",
+        /// The agent could not start it.
+        NotStarted = "not-started",
+        /// The program ended and the victim was left for the reset.
+        LeftRunning = "left-running",
+    }
+}
+
+crate::field::choices! {
+    /// Where the agent failed.
+    pub enum AgentFault {
+        /// Making a victim.
+        Fork = "fork",
+        /// Mapping the victim's memory.
+        Map = "map",
+        /// Talking to the helper.
+        Helper = "helper",
+        /// Reading from /proc.
+        Proc = "proc",
+        /// Making a thread.
+        Thread = "thread",
+        /// The FUSE mount.
+        Fuse = "fuse",
+        /// An operation that this kernel does not offer.
+        Unsupported = "unsupported",
+    }
+}
+
+/// Fields that differ between engines, hosts or runs though nothing is wrong:
+/// ids, times, addresses. `(kind, field)`; the task that reports varies in
+/// every kind.
+pub const VARYING: &[(&str, &str)] = &[
+    ("begin", "pid"),
+    ("begin", "parent"),
+    ("begin", "tasks"),
+    ("begin", "ms"),
+    ("returned", "from"),
+    ("second", "second"),
+    ("child", "pid"),
+    ("victim", "pid"),
+    ("victim", "ms"),
+    ("task", "id"),
+    ("observed", "a"),
+    ("observed", "b"),
+    ("observed", "c"),
+    ("observed", "d"),
+    ("thread-end", "first"),
+    ("leak", "once"),
+    ("leak", "twice"),
+    ("leak", "thrice"),
+    ("end", "ms"),
+    ("executed", "pid"),
+    ("traced", "id"),
+    ("worker-gone", "id"),
+];
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The program's thread; 255 where the agent itself reports.
+    pub thread: u8,
+    /// The operation; [`NO_OP`] for none.
+    pub op: u8,
+    /// The thread id of the task that reports.
+    pub tid: u32,
+    /// What it says.
+    pub detail: Detail,
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::decode(&[])
+    }
+}
+
+impl Event {
+    /// Decodes any bytes; missing ones read as 0.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Self {
+        let rest = |at: usize| bytes.get(at..).unwrap_or(&[]);
+        let mut words = [0; 6];
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = u32::get(rest(8 + 4 * at));
+        }
+        Self {
+            thread: u8::get(rest(1)),
+            op: u8::get(rest(2)),
+            tid: u32::get(rest(4)),
+            detail: Detail::from_words(u8::get(bytes), words),
+        }
+    }
+
+    /// The event's bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; EVENT] {
+        let (code, words) = self.detail.to_words();
+        let mut bytes = [0; EVENT];
+        bytes[0] = code;
+        bytes[1] = self.thread;
+        bytes[2] = self.op;
+        self.tid.put(&mut bytes[4..]);
+        for (at, word) in words.iter().enumerate() {
+            word.put(&mut bytes[8 + 4 * at..]);
+        }
+        bytes
+    }
+
+    /// The value of the field `name`: `op`, `thread`, `tid` or one of the
+    /// kind's own.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<u32> {
+        match name {
+            "op" => Some(u32::from(self.op)),
+            "thread" => Some(u32::from(self.thread)),
+            "tid" => Some(self.tid),
+            _ => {
+                let at = self
+                    .detail
+                    .fields()
+                    .iter()
+                    .position(|field| *field == name)?;
+                self.detail.to_words().1.get(at).copied()
+            }
+        }
+    }
+
+    /// Whether the field `name` may differ between engines.
+    #[must_use]
+    pub fn varies(&self, name: &str) -> bool {
+        name == "tid" || VARYING.contains(&(self.detail.word(), name))
+    }
+}
+
+impl fmt::Display for Event {
+    /// One line: kind, then every field.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.detail.word())?;
+        if self.thread != u8::MAX {
+            write!(out, " thread={}", self.thread)?;
+        }
+        if self.op != NO_OP {
+            write!(out, " op={}", self.op)?;
+        }
+        write!(out, " tid={}", self.tid)?;
+        let (_, words) = self.detail.to_words();
+        for (name, value) in self.detail.fields().iter().zip(words) {
+            write!(out, " {name}=")?;
+            write_value(out, value)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a word as a person reads it: small ones and errors in decimal, the
+/// rest in hexadecimal.
+fn write_value(out: &mut dyn fmt::Write, value: u32) -> fmt::Result {
+    match value {
+        0..=99_999 => write!(out, "{value}"),
+        0xffff_f000..=u32::MAX => write!(out, "{}", value.cast_signed()),
+        _ => write!(out, "{value:#x}"),
+    }
+}
+
+/// The events of a trace's bytes, in order; a last one that is cut off is
+/// left out.
+pub fn events(bytes: &[u8]) -> impl Iterator<Item = Event> + '_ {
+    bytes
+        .chunks_exact(EVENT)
+        .take(MAX_EVENTS)
+        .map(Event::decode)
+}
+
+/// FNV-1a over bytes: the hash of result buffers in traces.
+#[must_use]
+pub fn hash(bytes: impl IntoIterator<Item = u8>) -> u32 {
+    bytes.into_iter().fold(0x811c_9dc5, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
