@@ -99,6 +99,16 @@ choices! {
         /// Descriptor index of the operation numbered by the parameter: what
         /// a nested call names.
         IndexOf = "index-of",
+        /// Pointer to the bits of signal set (parameter modulo their number).
+        SigSet = "sigset",
+        /// Id of the System V semaphore set that the agent made.
+        Sem = "sem",
+        /// Pointer to a `sembuf` that takes semaphore 0 (even) or gives it
+        /// (odd), undone at exit where the second bit is set.
+        SemOp = "semop",
+        /// Pointer to a `flock` of the whole file: for reading (even) or for
+        /// writing (odd).
+        Lock = "lock",
     }
 }
 
