@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, guest builds and checks of this repository.
 
+mod kernel;
 mod sh;
 mod test;
 
@@ -17,12 +18,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Build the guest kernel.
+    Kernel(kernel::Options),
     /// Run every check: formatting, lints, documentation, tests.
     Test(test::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Kernel(options) => kernel::run(&options),
         Command::Test(options) => test::run(&options),
     };
     match result {

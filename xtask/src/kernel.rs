@@ -1,0 +1,89 @@
+//! `cargo xtask kernel`: the guest kernel, from Debian's source to a bootable
+//! image.
+//!
+//! Nothing is built twice: a finished image is kept in the user's cache folder
+//! under a hash of everything that went into it, and the source tree and the
+//! object trees beside it serve every flavour and every worktree.
+
+mod abi;
+mod cache;
+mod config;
+mod make;
+mod packages;
+mod patches;
+mod source;
+mod variant;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use self::cache::{Cache, ImageKey};
+use self::source::Source;
+use self::variant::{Config, Flavour, Variant};
+use crate::sh;
+
+/// Which guest kernel to build.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Semantics of the async call: the 2007 patch's own, or mended
+    #[arg(long, value_enum)]
+    flavour: Flavour,
+    /// What the kernel watches and which registers it saves
+    #[arg(long, value_enum, default_value_t = Config::Fuzz)]
+    config: Config,
+    /// A folder of further patches, applied last; its name is added to the
+    /// output's
+    #[arg(long, value_name = "FOLDER")]
+    patches: Option<PathBuf>,
+}
+
+/// Leaves the asked-for kernel under `target/guest/` and says where.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let variant = Variant::new(options.flavour, options.config, options.patches.as_deref())?;
+    let folder = build(&variant)?;
+    println!("{}", folder.display());
+    Ok(())
+}
+
+/// Builds `variant` unless it is cached; returns the folder that holds
+/// `bzImage`, `vmlinux`, `System.map`, `config` and the ABI headers.
+pub(crate) fn build(variant: &Variant) -> Result<PathBuf> {
+    let output = sh::root().join("target/guest").join(variant.name());
+    let cache = Cache::open()?;
+    packages::ensure()?;
+    let source = Source::find(&cache)?;
+    let key = ImageKey::of(variant, &source)?;
+    if cache.is_exported(&key, &output) {
+        return Ok(output);
+    }
+    let _lock = cache.lock()?;
+    if !cache.has(&key) {
+        build_image(variant, &source, &cache, &key)
+            .with_context(|| format!("guest kernel {}", variant.name()))?;
+    }
+    cache.export(&key, &output)?;
+    Ok(output)
+}
+
+fn build_image(variant: &Variant, source: &Source, cache: &Cache, key: &ImageKey) -> Result<()> {
+    let tree = source.unpack(cache)?;
+    let syscall = patches::apply(variant, &tree)?;
+    let objects = tree.objects(variant.config());
+    config::configure(variant, &tree, &objects)?;
+    make::build(&tree, &objects)?;
+    let staged = cache.stage()?;
+    for (built, name) in [
+        ("arch/x86/boot/bzImage", "bzImage"),
+        ("vmlinux", "vmlinux"),
+        ("System.map", "System.map"),
+        (".config", "config"),
+    ] {
+        let from = objects.join(built);
+        std::fs::copy(&from, staged.path().join(name))
+            .with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    abi::write(&tree, syscall, source, variant, staged.path())?;
+    cache.keep(staged, key)
+}

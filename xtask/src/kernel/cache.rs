@@ -1,0 +1,212 @@
+//! The user's cache folder: source trees, object trees, finished images.
+//!
+//! ```text
+//! <cache>/latefork/kernel/
+//!   lock              held by whoever builds
+//!   digests           sha256 of archives, by path, size and time
+//!   work/<source>/    one unpacked source: tree, objects, what is patched
+//!   images/<key>/     finished images, never changed afterwards
+//! ```
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::source::Source;
+use super::variant::Variant;
+
+/// Raised when the build itself changes in a way that changes its result.
+const RECIPE: &str = "2";
+
+/// The file in an exported folder that holds its image's key.
+const STAMP: &str = ".key";
+
+/// The cache folder of guest kernels.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+/// A hash of everything that goes into an image.
+#[derive(Debug)]
+pub(crate) struct ImageKey(String);
+
+/// Held while a build changes the cache; released when dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Cache {
+    /// Opens `$XDG_CACHE_HOME/latefork/kernel`, or the same under `~/.cache`.
+    pub(crate) fn open() -> Result<Self> {
+        let base = std::env::var_os("XDG_CACHE_HOME")
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+            .ok_or_else(|| anyhow!("no home folder: set XDG_CACHE_HOME to a folder for caches"))?;
+        Self::at(&base.join("latefork/kernel"))
+    }
+
+    fn at(root: &Path) -> Result<Self> {
+        for folder in ["work", "images", "partial"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        Ok(Self {
+            root: root.to_path_buf(),
+        })
+    }
+
+    /// Waits for other builds on this machine to end, and keeps them out.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let path = self.root.join("lock");
+        let file =
+            File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another guest kernel build to end");
+            file.lock()
+                .with_context(|| format!("cannot lock {}", path.display()))?;
+        }
+        Ok(Lock { _file: file })
+    }
+
+    /// Where the trees of the source called `name` live.
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
+        self.root.join("work").join(name)
+    }
+
+    /// The file that remembers digests of archives.
+    pub(crate) fn digests(&self) -> PathBuf {
+        self.root.join("digests")
+    }
+
+    /// An empty folder on the cache's own file system, removed when dropped.
+    pub(crate) fn stage(&self) -> Result<TempDir> {
+        let partial = self.root.join("partial");
+        TempDir::new_in(&partial).with_context(|| format!("cannot write to {}", partial.display()))
+    }
+
+    /// Whether the image `key` is finished.
+    pub(crate) fn has(&self, key: &ImageKey) -> bool {
+        self.image(key).is_dir()
+    }
+
+    /// Makes the folder `staged` the image `key`.
+    pub(crate) fn keep(&self, staged: TempDir, key: &ImageKey) -> Result<()> {
+        let image = self.image(key);
+        fs::write(staged.path().join(STAMP), &key.0)?;
+        fs::rename(staged.keep(), &image)
+            .with_context(|| format!("cannot move the image to {}", image.display()))
+    }
+
+    /// Whether `output` already holds the image `key`.
+    pub(crate) fn is_exported(&self, key: &ImageKey, output: &Path) -> bool {
+        fs::read_to_string(output.join(STAMP)).is_ok_and(|stamp| stamp == key.0)
+    }
+
+    /// Makes `output` a copy of the image `key`, all of it or nothing.
+    pub(crate) fn export(&self, key: &ImageKey, output: &Path) -> Result<()> {
+        let parent = output.parent().context("the output has no parent folder")?;
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        let staged = TempDir::new_in(parent)?;
+        let copy = staged.path().join("new");
+        fs::create_dir(&copy)?;
+        for entry in fs::read_dir(self.image(key))? {
+            let entry = entry?;
+            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        }
+        if output.exists() {
+            fs::rename(output, staged.path().join("old"))?;
+        }
+        fs::rename(&copy, output).with_context(|| format!("cannot write {}", output.display()))
+    }
+
+    fn image(&self, key: &ImageKey) -> PathBuf {
+        self.root.join("images").join(&key.0)
+    }
+}
+
+impl ImageKey {
+    /// Hashes the source, the patches, the configuration and the tools.
+    pub(crate) fn of(variant: &Variant, source: &Source) -> Result<Self> {
+        let mut hash = Sha256::new();
+        let mut add = |label: &str, bytes: &[u8]| {
+            hash.update(label.as_bytes());
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        add("recipe", RECIPE.as_bytes());
+        add("source", source.digest().as_bytes());
+        add("name", variant.name().as_bytes());
+        for tool in ["gcc", "ld"] {
+            add(tool, first_line(tool)?.as_bytes());
+        }
+        for (label, files) in [
+            ("patch", variant.patches()?),
+            ("config", variant.fragments()),
+        ] {
+            for file in files {
+                let bytes =
+                    fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                add(label, &bytes);
+            }
+        }
+        Ok(Self(hex(&hash.finalize())))
+    }
+}
+
+/// What `tool --version` says first.
+fn first_line(tool: &str) -> Result<String> {
+    let output = Command::new(tool)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot start `{tool} --version`"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_replaces_the_whole_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(&folder.path().join("cache")).unwrap();
+        let output = folder.path().join("target/guest/x");
+        fs::create_dir_all(&output).unwrap();
+        fs::write(output.join("stale"), "").unwrap();
+
+        let key = ImageKey("k".into());
+        let staged = cache.stage().unwrap();
+        fs::write(staged.path().join("bzImage"), "image").unwrap();
+        assert!(!cache.has(&key));
+        cache.keep(staged, &key).unwrap();
+        assert!(cache.has(&key));
+
+        assert!(!cache.is_exported(&key, &output));
+        cache.export(&key, &output).unwrap();
+        assert!(cache.is_exported(&key, &output));
+        assert!(!output.join("stale").exists());
+        assert_eq!(fs::read(output.join("bzImage")).unwrap(), b"image");
+    }
+
+    #[test]
+    fn a_stage_that_is_dropped_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        let path = cache.stage().unwrap().path().to_path_buf();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,112 @@
+//! Running the kernel's own build, with progress, in a way whose result hangs
+//! on its inputs only.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::source::Tree;
+
+/// A progress display without a known end.
+pub(crate) fn spinner(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(what);
+    announce(&bar, what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    bar
+}
+
+/// A progress bar over `length` bytes.
+pub(crate) fn bytes_bar(what: &'static str, length: u64) -> ProgressBar {
+    let style = "{msg} [{bar:30}] {bytes}/{total_bytes} {eta}";
+    let bar = ProgressBar::new(length).with_message(what);
+    announce(&bar, what);
+    match ProgressStyle::with_template(style) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Where there is no terminal to draw on, one plain line says what goes on.
+fn announce(bar: &ProgressBar, what: &str) {
+    if bar.is_hidden() {
+        eprintln!("{what}");
+    }
+}
+
+/// Runs a make target that has nothing to show.
+pub(crate) fn quietly(tree: &Tree, objects: &Path, target: &str) -> Result<()> {
+    let output = command(tree, objects)
+        .arg(target)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start `make`")?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        bail!("`make {target}` failed:\n{}", text.trim_end());
+    }
+    Ok(())
+}
+
+/// Builds `vmlinux` and `bzImage`.
+///
+/// # Errors
+/// With the last lines that the build wrote; the whole text is in the named
+/// log.
+pub(crate) fn build(tree: &Tree, objects: &Path) -> Result<()> {
+    let log = objects.join("build.log");
+    let errors = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut make = command(tree, objects)
+        .arg(format!("-j{}", thread::available_parallelism()?))
+        .args(["vmlinux", "bzImage"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .context("cannot start `make`")?;
+    let bar = spinner("building the guest kernel");
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {pos} steps {wide_msg}") {
+        bar.set_style(style);
+    }
+    let output = make.stdout.take().context("make has no output")?;
+    for line in BufReader::new(output).lines() {
+        bar.set_message(line?.trim().to_owned());
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if !make.wait()?.success() {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        bail!("the build failed; all of it in {}:\n{tail}", log.display());
+    }
+    Ok(())
+}
+
+/// `make` with everything pinned that would otherwise get into the image:
+/// time, user, host, build count, folders, locale and the caller's flags.
+fn command(tree: &Tree, objects: &Path) -> Command {
+    let root = tree.root();
+    let map = |folder: &Path, name: &str| format!("-ffile-prefix-map={}={name}", folder.display());
+    let flags = format!("{} {}", map(objects, "objects"), map(&root, "linux"));
+    let mut make = Command::new("make");
+    make.arg("--directory")
+        .arg(&root)
+        .arg(format!("O={}", objects.display()))
+        .args(["ARCH=i386", "LOCALVERSION=", "CROSS_COMPILE=", "W="])
+        .arg(format!("KCFLAGS={flags}"))
+        .arg(format!("KAFLAGS={flags}"))
+        .env("KBUILD_BUILD_TIMESTAMP", "Fri Feb 9 22:33:01 UTC 2007")
+        .env("KBUILD_BUILD_USER", "latefork")
+        .env("KBUILD_BUILD_HOST", "latefork")
+        .env("KBUILD_BUILD_VERSION", "1")
+        .env("LC_ALL", "C")
+        .env_remove("MAKEFLAGS")
+        .env_remove("CFLAGS")
+        .env_remove("KCONFIG_CONFIG");
+    make
+}
