@@ -268,6 +268,10 @@ fn fill(op: &mut Op, instruction: &Instruction, bytes: &[u8], mode: Mode) {
     set(Op::REP, instruction.has_rep_prefix());
     set(Op::REPNE, instruction.has_repne_prefix());
     set(Op::STACK32, mode.has(Mode::STACK32));
+    // The x87 instruction map is indexed by the opcode's 11 variable bits, which the unit also keeps as its last opcode.
+    if let [first @ 0xd8..=0xdf, modrm, ..] = bytes[prefixes().count()..] {
+        op.imm = u32::from(first & 7) << 8 | u32::from(modrm);
+    }
     let mut immediates = 0;
     for n in 0..instruction.op_count() {
         match instruction.op_kind(n) {

@@ -41,6 +41,7 @@ mod decode;
 mod exception;
 mod exit;
 pub mod flags;
+mod float;
 mod hooks;
 mod integer;
 mod io;
