@@ -27,6 +27,10 @@ mod connection;
 mod device;
 mod host;
 mod packet;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{ConnectionStatus, Ports};
 pub use device::{VirtioVsock, VsockState};

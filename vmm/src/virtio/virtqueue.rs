@@ -305,6 +305,13 @@ impl Virtqueue {
     }
 }
 
+impl VirtqueueState {
+    /// The index, wrapping, of the next chain that the driver makes available.
+    pub fn next_available(&self) -> u16 {
+        self.next_avail
+    }
+}
+
 impl Setup {
     fn reset(size: u16) -> Self {
         Self {

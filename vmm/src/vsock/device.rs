@@ -189,17 +189,13 @@ impl VirtioVsock {
         if !self.transport.queues()[RX].is_ready() {
             return Ok(());
         }
-        let mut starved = false;
         for _ in 0..QUEUE_SIZES[RX] {
             if !self.host.has_packet() {
                 break;
             }
             let queue = self.transport.queue_mut(RX);
             let (head, len) = match queue.pop(memory, Direction::ToDriver, &mut self.chain)? {
-                Popped::Nothing => {
-                    starved = true;
-                    break;
-                }
+                Popped::Nothing => break,
                 Popped::Chain { head } => (head, self.give_packet(memory)),
                 Popped::Malformed { head, misuse } => (head, Err(misuse)),
             };
@@ -209,6 +205,8 @@ impl VirtioVsock {
             });
             self.transport.queue_mut(RX).complete(memory, head, len)?;
         }
+        let waits = self.host.has_packet();
+        let starved = waits && !self.transport.queues()[RX].has_available(memory)?;
         self.ask_for_buffers(memory, starved)
     }
 

@@ -452,6 +452,12 @@ impl VsockHost {
 }
 
 impl HostState {
+    /// Whether there is no stream and nothing to send; listeners do not count.
+    pub fn is_empty(&self) -> bool {
+        let waits = !self.ready.is_empty() || !self.resets.is_empty();
+        self.connections.is_empty() && !waits
+    }
+
     /// Whether the lists name streams that exist, each once where it must be;
     /// returns the live streams by their ports.
     fn check(&self) -> Result<BTreeMap<Ports, ConnectionId>, String> {
