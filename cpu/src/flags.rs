@@ -32,11 +32,19 @@ pub const RF: u32 = 1 << 16;
 pub const VM: u32 = 1 << 17;
 /// Alignment check.
 pub const AC: u32 = 1 << 18;
+/// Virtual interrupt flag (VME; here only a bit that IRET and task switches keep).
+pub const VIF: u32 = 1 << 19;
+/// Virtual interrupt pending (likewise).
+pub const VIP: u32 = 1 << 20;
 /// CPUID can be executed, if this bit can be changed.
 pub const ID: u32 = 1 << 21;
 
 /// The flags that arithmetic changes.
 pub const ARITHMETIC: u32 = CF | PF | AF | ZF | SF | OF;
+/// The other flags of the low half.
+pub const SYSTEM16: u32 = TF | IF | DF | IOPL | NT;
+/// All flags that are not arithmetic.
+pub const SYSTEM32: u32 = SYSTEM16 | RF | VM | AC | VIF | VIP | ID;
 
 /// The six arithmetic flags, as the last result (sign-extended to 32 bits) and
 /// the vector of its carries. Each flag is a short expression over the two, so

@@ -100,8 +100,7 @@ pub fn is_allowed(code: Code, model: CpuModel) -> bool {
             | CpuidFeature::FPU
             | CpuidFeature::FPU287
             | CpuidFeature::FPU387 => true,
-            CpuidFeature::SEP
-            | CpuidFeature::FXSR
+            CpuidFeature::FXSR
             | CpuidFeature::MMX
             | CpuidFeature::SSE
             | CpuidFeature::SSE2

@@ -85,6 +85,8 @@ pub mod dr {
     pub const DR7_ONES: u32 = 1 << 10;
     /// DR7: general detect.
     pub const GD: u32 = 1 << 13;
+    /// DR7: L0 to L3 and LE, which a task switch clears.
+    pub const LOCAL_ENABLES: u32 = 0x155;
     /// DR7: any of the local or global enables.
     pub const ENABLES: u32 = 0xff;
 }

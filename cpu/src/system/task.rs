@@ -1,0 +1,548 @@
+//! Task state segments: stacks of inner rings, and task switches (SDM vol. 3,
+//! chapter 7).
+
+use crate::access::SUPERVISOR;
+use crate::exit::Exit;
+use crate::flags;
+use crate::memory::Memory;
+use crate::registers::{cr0, dr};
+use crate::segment::{Segment, attr, seg};
+use crate::state::{Core, Raised, Stop};
+use crate::system::descriptor::{Descriptor, kind};
+use crate::system::interrupt::Delivered;
+use crate::system::selector::{Blame, Ext, Selector};
+use crate::system::stack::{Stack, Width};
+
+/// Why tasks are switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SwitchKind {
+    /// JMP: the old task is left for good.
+    Jump,
+    /// CALL, an interrupt or an exception: the new task links to the old one.
+    Nest,
+    /// IRET with NT: back to the task that the link names.
+    Return,
+}
+
+/// The TSS to go to; type and presence are checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) selector: Selector,
+    pub(crate) descriptor: Descriptor,
+}
+
+/// How the old task is left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    pub(crate) kind: SwitchKind,
+    /// EIP to save.
+    pub(crate) eip: u32,
+    /// EFLAGS to save.
+    pub(crate) eflags: u32,
+    pub(crate) ext: Ext,
+}
+
+/// Offsets in a TSS, and the size of its fields.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    width: Width,
+    /// The smallest limit.
+    limit: u32,
+    /// SP0 or ESP0; SS0 follows, then rings 1 and 2.
+    stacks: u32,
+    cr3: Option<u32>,
+    eip: u32,
+    eflags: u32,
+    /// EAX to EDI.
+    regs: u32,
+    /// ES, CS, SS, DS, and FS, GS if there are `segments` of them.
+    selectors: u32,
+    segments: u8,
+    ldt: u32,
+    /// The word with the T bit.
+    trap: Option<u32>,
+}
+
+const WIDE: Layout = Layout {
+    width: Width::Dword,
+    limit: 0x67,
+    stacks: 0x04,
+    cr3: Some(0x1c),
+    eip: 0x20,
+    eflags: 0x24,
+    regs: 0x28,
+    selectors: 0x48,
+    segments: 6,
+    ldt: 0x60,
+    trap: Some(0x64),
+};
+
+const NARROW: Layout = Layout {
+    width: Width::Word,
+    limit: 0x2b,
+    stacks: 0x02,
+    cr3: None,
+    eip: 0x0e,
+    eflags: 0x10,
+    regs: 0x12,
+    selectors: 0x22,
+    segments: 4,
+    ldt: 0x2a,
+    trap: None,
+};
+
+impl Layout {
+    fn of(wide: bool) -> Self {
+        if wide { WIDE } else { NARROW }
+    }
+
+    fn of_register(tr: &Segment) -> Self {
+        Self::of(u32::from(tr.attributes) & kind::WIDE != 0)
+    }
+}
+
+/// What a task switch loads.
+#[derive(Clone, Copy, Debug)]
+struct NewState {
+    cr3: Option<u32>,
+    eip: u32,
+    eflags: u32,
+    regs: [u32; 8],
+    selectors: [Selector; 6],
+    ldt: Selector,
+    trap: bool,
+}
+
+/// CPL while the segments of a new task are being loaded: an exception then
+/// finds its handler in an inner ring and takes the stack from the new TSS,
+/// whatever state SS is in.
+const CPL_IN_BETWEEN: u8 = 3;
+
+impl Core {
+    /// Reads a field of 16 or 32 bits.
+    fn read_field(
+        &mut self,
+        memory: &Memory<'_>,
+        width: Width,
+        address: u32,
+    ) -> Result<u32, Raised> {
+        match width {
+            Width::Word => Ok(u32::from(
+                self.load_linear::<u16>(memory, address, SUPERVISOR)?,
+            )),
+            Width::Dword => self.load_linear::<u32>(memory, address, SUPERVISOR),
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the low half is what is meant
+    fn write_field(
+        &mut self,
+        memory: &Memory<'_>,
+        width: Width,
+        address: u32,
+        value: u32,
+    ) -> Result<(), Raised> {
+        match width {
+            Width::Word => self.store_linear::<u16>(memory, address, SUPERVISOR, value as u16),
+            Width::Dword => self.store_linear::<u32>(memory, address, SUPERVISOR, value),
+        }
+    }
+
+    /// SS and ESP for an inner ring, from the current TSS; `#TS` with the
+    /// selector of the TSS if its limit is too small.
+    pub(crate) fn tss_stack(
+        &mut self,
+        memory: &Memory<'_>,
+        cpl: u8,
+        ext: Ext,
+    ) -> Result<(Selector, u32), Raised> {
+        let layout = Layout::of_register(&self.tr);
+        let bytes = layout.width.bytes();
+        let at = layout.stacks + u32::from(cpl) * 2 * bytes;
+        // The selector takes two bytes in either format.
+        if at + bytes + 1 > self.tr.limit {
+            let tr = Selector(self.tr.selector);
+            return Err(self.selector_fault(Blame::InvalidTss, tr, ext));
+        }
+        let address = self.tr.base.wrapping_add(at);
+        let esp = self.read_field(memory, layout.width, address)?;
+        let ss = self.read_field(memory, Width::Word, address.wrapping_add(bytes))?;
+        Ok((Selector::from_slot(ss), esp))
+    }
+
+    /// Switches to another task. `Err` leaves registers, TR and busy bits as
+    /// they were; a fault in the new task's segments comes after the switch.
+    pub(crate) fn switch_task(
+        &mut self,
+        memory: &Memory<'_>,
+        arrival: Arrival,
+        departure: Departure,
+        error_code: Option<u16>,
+    ) -> Result<Delivered, Raised> {
+        // The switch is all or nothing for the host: no exit in between.
+        let layout = Layout::of(arrival.descriptor.is_wide());
+        let tss = arrival.descriptor.segment(arrival.selector);
+        if tss.limit < layout.limit {
+            return Err(self.selector_fault(Blame::InvalidTss, arrival.selector, departure.ext));
+        }
+        let mut new = self.read_state(memory, layout, tss.base)?;
+        self.leave_task(memory, arrival, departure)?;
+        if departure.kind == SwitchKind::Nest {
+            new.eflags |= flags::NT;
+        }
+        self.enter_task(memory, arrival, layout, &new);
+        match self.load_task_segments(memory, &new, layout, departure.ext, error_code) {
+            Ok(()) => {}
+            Err(raised) => match self.take_stop() {
+                Stop::Exception(exception) => return Ok(Delivered::NewTaskFault(exception)),
+                // The tables of a task in memory-mapped I/O: no such guest.
+                Stop::Exit(_) => {
+                    let what = "a task switch through memory-mapped descriptors or stacks";
+                    return Err(self.exit(Exit::Unsupported { what }));
+                }
+                other => {
+                    self.stop = other;
+                    return Err(raised);
+                }
+            },
+        }
+        if new.trap {
+            self.debug_hits |= dr::BT;
+        }
+        Ok(Delivered::Done)
+    }
+
+    fn read_state(
+        &mut self,
+        memory: &Memory<'_>,
+        layout: Layout,
+        base: u32,
+    ) -> Result<NewState, Raised> {
+        // Everything that a switch does must be done in one go.
+        self.need_stepping()?;
+        let bytes = layout.width.bytes();
+        let at = |offset: u32| base.wrapping_add(offset);
+        let cr3 = match layout.cr3 {
+            Some(offset) => Some(self.read_field(memory, Width::Dword, at(offset))?),
+            None => None,
+        };
+        let eip = self.read_field(memory, layout.width, at(layout.eip))?;
+        let eflags = self.read_field(memory, layout.width, at(layout.eflags))?;
+        let mut regs = [0; 8];
+        for (n, reg) in (0..).zip(&mut regs) {
+            let value = self.read_field(memory, layout.width, at(layout.regs + n * bytes))?;
+            // A 16-bit TSS leaves the upper halves alone.
+            *reg = match layout.width {
+                Width::Word => self.regs[n as usize] & 0xffff_0000 | value,
+                Width::Dword => value,
+            };
+        }
+        let mut selectors = [Selector(0); 6];
+        for (n, selector) in (0..u32::from(layout.segments)).zip(&mut selectors) {
+            let value = self.read_field(memory, Width::Word, at(layout.selectors + n * bytes))?;
+            *selector = Selector::from_slot(value);
+        }
+        let ldt = Selector::from_slot(self.read_field(memory, Width::Word, at(layout.ldt))?);
+        let trap = match layout.trap {
+            Some(offset) => self.read_field(memory, Width::Word, at(offset))? & 1 != 0,
+            None => false,
+        };
+        Ok(NewState {
+            cr3,
+            eip,
+            eflags,
+            regs,
+            selectors,
+            ldt,
+            trap,
+        })
+    }
+
+    /// Saves the old task and changes busy bits and link. What can fault is
+    /// probed before anything is written that cannot be written twice.
+    fn leave_task(
+        &mut self,
+        memory: &Memory<'_>,
+        arrival: Arrival,
+        departure: Departure,
+    ) -> Result<(), Raised> {
+        let old = self.read_tr_descriptor(memory)?;
+        let busy_at = arrival.descriptor.address.wrapping_add(5);
+        self.probe_write(memory, busy_at, 1, SUPERVISOR)?;
+        if let Some(old) = old {
+            self.probe_write(memory, old.address.wrapping_add(5), 1, SUPERVISOR)?;
+        }
+        let nested = departure.kind == SwitchKind::Nest;
+        if nested {
+            let base = arrival.descriptor.segment(arrival.selector).base;
+            self.probe_write(memory, base, 2, SUPERVISOR)?;
+        }
+        let mut eflags = departure.eflags;
+        if departure.kind == SwitchKind::Return {
+            eflags &= !flags::NT;
+        }
+        self.save_state(memory, departure.eip, eflags)?;
+        if nested {
+            let base = arrival.descriptor.segment(arrival.selector).base;
+            self.write_field(memory, Width::Word, base, u32::from(self.tr.selector))?;
+        }
+        // Of the old task first: with JMP both may be the same descriptor's page.
+        if let (false, Some(mut old)) = (nested, old) {
+            old.high &= !(kind::BUSY << 8);
+            self.write_access_byte(memory, old)?;
+        }
+        if departure.kind != SwitchKind::Return {
+            let mut new = arrival.descriptor;
+            new.high |= kind::BUSY << 8;
+            self.write_access_byte(memory, new)?;
+        }
+        Ok(())
+    }
+
+    fn read_tr_descriptor(&mut self, memory: &Memory<'_>) -> Result<Option<Descriptor>, Raised> {
+        let selector = Selector(self.tr.selector);
+        if selector.is_null() {
+            Ok(None)
+        } else {
+            self.find_descriptor(memory, selector)
+        }
+    }
+
+    fn save_state(&mut self, memory: &Memory<'_>, eip: u32, eflags: u32) -> Result<(), Raised> {
+        let layout = Layout::of_register(&self.tr);
+        let bytes = layout.width.bytes();
+        let base = self.tr.base;
+        let at = |offset: u32| base.wrapping_add(offset);
+        self.write_field(memory, layout.width, at(layout.eip), eip)?;
+        self.write_field(memory, layout.width, at(layout.eflags), eflags)?;
+        for n in 0..8 {
+            let value = self.regs[n as usize];
+            self.write_field(memory, layout.width, at(layout.regs + n * bytes), value)?;
+        }
+        for n in 0..u32::from(layout.segments) {
+            let value = u32::from(self.segments[n as usize].selector);
+            self.write_field(memory, Width::Word, at(layout.selectors + n * bytes), value)?;
+        }
+        Ok(())
+    }
+
+    /// TR, CR0.TS, CR3, the registers and the visible parts of the segments.
+    fn enter_task(
+        &mut self,
+        memory: &Memory<'_>,
+        arrival: Arrival,
+        layout: Layout,
+        new: &NewState,
+    ) {
+        let mut descriptor = arrival.descriptor;
+        descriptor.high |= kind::BUSY << 8;
+        self.tr = descriptor.segment(arrival.selector);
+        self.set_cr0(self.cr0 | cr0::TS);
+        if let (Some(cr3), true) = (new.cr3, self.cr0 & cr0::PG != 0) {
+            self.switch_cr3(memory, cr3);
+        }
+        self.regs[..8].copy_from_slice(&new.regs);
+        self.eip = new.eip;
+        let allowed = match layout.width {
+            Width::Word => flags::ARITHMETIC | flags::SYSTEM16,
+            Width::Dword => flags::ARITHMETIC | flags::SYSTEM32,
+        };
+        self.set_eflags(new.eflags & allowed);
+        // Local debug conditions belong to the old task (SDM vol. 3, 17.2.4).
+        self.dr[7] &= !dr::LOCAL_ENABLES;
+        self.refresh_fast_paths();
+        self.set_cpl(CPL_IN_BETWEEN);
+        self.ldtr = Segment::null(new.ldt.0);
+        for (which, selector) in (0..).zip(new.selectors) {
+            self.set_segment(which, Segment::null(selector.0));
+        }
+    }
+
+    /// Loads LDTR and the segment registers from the selectors of the new
+    /// task, and pushes the error code of the exception that brought us here.
+    fn load_task_segments(
+        &mut self,
+        memory: &Memory<'_>,
+        new: &NewState,
+        layout: Layout,
+        ext: Ext,
+        error_code: Option<u16>,
+    ) -> Result<(), Raised> {
+        self.load_task_ldt(memory, new.ldt, ext)?;
+        if self.virtual_8086() {
+            for (which, selector) in (0..).zip(new.selectors) {
+                let segment = self.real_segment(which, selector);
+                self.set_segment(which, segment);
+            }
+        } else {
+            self.load_task_code(memory, new.selectors[seg::CS as usize], ext)?;
+            let cpl = new.selectors[seg::CS as usize].rpl();
+            let ss = new.selectors[seg::SS as usize];
+            let stack = self.stack_segment(memory, ss, cpl, Blame::InvalidTss, ext)?;
+            self.set_segment(seg::SS, stack);
+            for which in [seg::ES, seg::DS, seg::FS, seg::GS] {
+                let selector = new.selectors[which as usize];
+                let data = self.data_segment(memory, selector, cpl, Blame::InvalidTss, ext)?;
+                self.set_segment(which, data);
+            }
+            self.set_cpl(cpl);
+        }
+        if let Some(code) = error_code {
+            let mut stack = Stack::current(self, ext.0);
+            stack.push(self, memory, layout.width, u32::from(code))?;
+            stack.commit(self);
+        }
+        if self.eip > self.segments[seg::CS as usize].limit {
+            return Err(self.gp(ext.0));
+        }
+        Ok(())
+    }
+
+    fn load_task_ldt(
+        &mut self,
+        memory: &Memory<'_>,
+        selector: Selector,
+        ext: Ext,
+    ) -> Result<(), Raised> {
+        if selector.is_null() {
+            return Ok(());
+        }
+        let found = if selector.is_local() {
+            None
+        } else {
+            self.find_descriptor(memory, selector)?
+        };
+        match found {
+            Some(ldt) if ldt.system_kind() == Some(kind::LDT) && ldt.is_present() => {
+                self.ldtr = ldt.segment(selector);
+                Ok(())
+            }
+            _ => Err(self.selector_fault(Blame::InvalidTss, selector, ext)),
+        }
+    }
+
+    fn load_task_code(
+        &mut self,
+        memory: &Memory<'_>,
+        selector: Selector,
+        ext: Ext,
+    ) -> Result<(), Raised> {
+        if selector.is_null() {
+            return Err(self.selector_fault(Blame::InvalidTss, selector, ext));
+        }
+        let descriptor = self.read_descriptor(memory, selector, Blame::InvalidTss, ext)?;
+        let rpl = selector.rpl();
+        let level = match descriptor.is_conforming() {
+            true => descriptor.dpl() <= rpl,
+            false => descriptor.dpl() == rpl,
+        };
+        if !descriptor.is_code() || !level {
+            return Err(self.selector_fault(Blame::InvalidTss, selector, ext));
+        }
+        let code = self.code_segment(memory, selector, descriptor, rpl, ext)?;
+        self.set_segment(seg::CS, code);
+        Ok(())
+    }
+
+    /// LTR: makes an available TSS the current one and busy.
+    pub(crate) fn load_task_register(
+        &mut self,
+        memory: &Memory<'_>,
+        selector: Selector,
+    ) -> Result<(), Raised> {
+        let ext = Ext::PROGRAM;
+        if selector.is_null() {
+            return Err(self.gp(0));
+        }
+        let found = if selector.is_local() {
+            None
+        } else {
+            self.find_descriptor(memory, selector)?
+        };
+        let Some(mut descriptor) =
+            found.filter(|found| matches!(found.system_kind(), Some(kind::TSS16 | kind::TSS32)))
+        else {
+            return Err(self.selector_fault(Blame::Protection, selector, ext));
+        };
+        if !descriptor.is_present() {
+            return Err(self.selector_fault(Blame::NotPresent, selector, ext));
+        }
+        descriptor.high |= kind::BUSY << 8;
+        self.write_access_byte(memory, descriptor)?;
+        self.tr = descriptor.segment(selector);
+        Ok(())
+    }
+
+    /// LLDT.
+    pub(crate) fn load_ldt_register(
+        &mut self,
+        memory: &Memory<'_>,
+        selector: Selector,
+    ) -> Result<(), Raised> {
+        if selector.is_null() {
+            self.ldtr = Segment::null(selector.0);
+            return Ok(());
+        }
+        let found = if selector.is_local() {
+            None
+        } else {
+            self.find_descriptor(memory, selector)?
+        };
+        let Some(descriptor) = found.filter(|found| found.system_kind() == Some(kind::LDT)) else {
+            return Err(self.selector_fault(Blame::Protection, selector, Ext::PROGRAM));
+        };
+        if !descriptor.is_present() {
+            return Err(self.selector_fault(Blame::NotPresent, selector, Ext::PROGRAM));
+        }
+        self.ldtr = descriptor.segment(selector);
+        Ok(())
+    }
+
+    /// The task that an IRET with NT goes back to.
+    pub(crate) fn linked_task(&mut self, memory: &Memory<'_>) -> Result<Arrival, Raised> {
+        let link = self.read_field(memory, Width::Word, self.tr.base)?;
+        let selector = Selector::from_slot(link);
+        let found = if selector.is_local() {
+            None
+        } else {
+            self.find_descriptor(memory, selector)?
+        };
+        let Some(descriptor) = found.filter(|found| {
+            matches!(
+                found.system_kind(),
+                Some(kind::TSS16_BUSY | kind::TSS32_BUSY)
+            )
+        }) else {
+            return Err(self.selector_fault(Blame::InvalidTss, selector, Ext::PROGRAM));
+        };
+        if !descriptor.is_present() {
+            return Err(self.selector_fault(Blame::NotPresent, selector, Ext::PROGRAM));
+        }
+        Ok(Arrival {
+            selector,
+            descriptor,
+        })
+    }
+
+    /// Whether TR holds a 32-bit TSS, the only kind with an I/O bitmap.
+    pub(crate) fn has_io_bitmap(&self) -> bool {
+        self.tr.has(attr::PRESENT) && u32::from(self.tr.attributes) & kind::WIDE != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registers::gpr;
+
+    #[test]
+    fn fields_stand_where_figures_7_2_and_7_10_put_them() {
+        let esp = WIDE.regs + 4 * u32::try_from(gpr::ESP).unwrap();
+        assert_eq!((esp, WIDE.selectors + 4 * u32::from(seg::GS)), (0x38, 0x5c));
+        let sp = NARROW.regs + 2 * u32::try_from(gpr::ESP).unwrap();
+        assert_eq!(
+            (sp, NARROW.selectors + 2 * u32::from(seg::DS)),
+            (0x1a, 0x28)
+        );
+    }
+}
