@@ -23,6 +23,7 @@
 //! of the CPU. So a run is a function of what was sent before it.
 //! [`UnixBridge`] gives other programs the same, by Firecracker's convention.
 
+mod bridge;
 mod connection;
 mod device;
 mod host;
@@ -32,6 +33,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use bridge::{BridgeError, UnixBridge};
 pub use connection::{ConnectionStatus, Ports};
 pub use device::{VirtioVsock, VsockState};
 pub use host::{ConnectionId, HostError, HostState, Limits, VsockHost};

@@ -31,6 +31,10 @@ pub struct Ports {
 pub enum ConnectionStatus {
     /// The guest has not answered the `REQUEST` yet.
     Connecting,
+    /// The guest's `REQUEST` has not been answered yet: see [`VsockHost::answer`].
+    ///
+    /// [`VsockHost::answer`]: super::VsockHost::answer
+    Requested,
     /// Open; each direction may have been shut down since.
     Open,
     /// Both sides are done, in good order.
@@ -44,7 +48,7 @@ pub enum ConnectionStatus {
 impl ConnectionStatus {
     /// Whether packets can still be exchanged.
     pub fn is_live(self) -> bool {
-        matches!(self, Self::Connecting | Self::Open)
+        matches!(self, Self::Connecting | Self::Requested | Self::Open)
     }
 }
 

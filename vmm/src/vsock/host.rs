@@ -91,6 +91,8 @@ pub struct HostState {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Listening ports, with the streams that wait to be accepted.
     listeners: BTreeMap<u32, VecDeque<ConnectionId>>,
+    /// Streams to ports without a listener, if somebody decides on those.
+    requests: Option<VecDeque<ConnectionId>>,
     /// Streams that may have something to send, in turn.
     ready: VecDeque<ConnectionId>,
     resets: VecDeque<ResetReply>,
@@ -147,6 +149,35 @@ impl VsockHost {
     /// accepted yet. It may have ended since.
     pub fn accept(&mut self, port: u32) -> Option<ConnectionId> {
         self.state.listeners.get_mut(&port)?.pop_front()
+    }
+
+    /// From now on the guest's requests for ports without a listener wait for
+    /// [`Self::next_request`], instead of being refused.
+    pub fn keep_requests(&mut self) {
+        self.state.requests.get_or_insert_default();
+    }
+
+    /// The oldest request that waits for a decision: [`Self::answer`], or
+    /// [`Self::reset`] to refuse it. The guest may have given up since.
+    pub fn next_request(&mut self) -> Option<ConnectionId> {
+        self.state.requests.as_mut()?.pop_front()
+    }
+
+    /// Opens a stream that [`Self::next_request`] returned.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoSuchConnection`]; [`HostError::NotOpen`] if the stream does
+    /// not wait for an answer.
+    pub fn answer(&mut self, id: ConnectionId) -> Result<(), HostError> {
+        let connection = self.connection_mut(id)?;
+        if connection.status != ConnectionStatus::Requested {
+            return Err(not_open(connection));
+        }
+        connection.open();
+        connection.pending.response = true;
+        self.wake(id);
+        Ok(())
     }
 
     /// Opens a stream to `guest_port`, from a port that nothing else uses.
@@ -240,6 +271,20 @@ impl VsockHost {
     /// [`HostError::NoSuchConnection`].
     pub fn unsent(&self, id: ConnectionId) -> Result<usize, HostError> {
         Ok(self.connection(id)?.unsent_len())
+    }
+
+    /// How much [`Self::send`] would take now.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoSuchConnection`].
+    pub fn send_room(&self, id: ConnectionId) -> Result<usize, HostError> {
+        let connection = self.connection(id)?;
+        let room = self
+            .limits
+            .send_buffer
+            .saturating_sub(connection.unsent_len());
+        Ok(if connection.can_send() { room } else { 0 })
     }
 
     /// What was received and not read yet, as the two halves of a ring buffer.

@@ -72,27 +72,37 @@ impl VsockHost {
 
     /// The guest opens a stream.
     fn request(&mut self, ports: Ports, header: &Header) -> Result<(), Misuse> {
+        let result = self.try_request(ports, header);
+        if result != Ok(true) {
+            self.push_reset(ports, TYPE_STREAM);
+        }
+        result.map(|_| ())
+    }
+
+    /// Returns whether there is somebody to take the stream.
+    fn try_request(&mut self, ports: Ports, header: &Header) -> Result<bool, Misuse> {
         let full = self.state.connections.len() >= self.limits.connections;
-        let Some(waiting) = self.state.listeners.get(&ports.host) else {
-            self.push_reset(ports, TYPE_STREAM);
-            return Ok(());
+        let backlog = self.limits.backlog;
+        let (waiting, status) = match self.state.listeners.get(&ports.host) {
+            Some(waiting) => (waiting, ConnectionStatus::Open),
+            None => match &self.state.requests {
+                Some(waiting) => (waiting, ConnectionStatus::Requested),
+                None => return Ok(false),
+            },
         };
-        if full || waiting.len() >= self.limits.backlog {
-            self.push_reset(ports, TYPE_STREAM);
+        if full || waiting.len() >= backlog {
             return Err(Misuse::ConnectionLimit);
         }
-        let mut connection = self.new_connection(ports, ConnectionStatus::Open);
-        if let Err(misuse) = connection.take_credit(header) {
-            self.push_reset(ports, TYPE_STREAM);
-            return Err(misuse);
-        }
-        connection.pending.response = true;
+        let mut connection = self.new_connection(ports, status);
+        connection.take_credit(header)?;
+        connection.pending.response = status == ConnectionStatus::Open;
         let id = self.insert(connection);
-        if let Some(waiting) = self.state.listeners.get_mut(&ports.host) {
-            waiting.push_back(id);
+        match self.state.listeners.get_mut(&ports.host) {
+            Some(waiting) => waiting.push_back(id),
+            None => self.state.requests.get_or_insert_default().push_back(id),
         }
         self.wake(id);
-        Ok(())
+        Ok(true)
     }
 
     fn deliver_to(
@@ -115,7 +125,9 @@ impl VsockHost {
                 self.finish(id, status);
                 return Ok(());
             }
-            Operation::Response if !open => connection.open(),
+            Operation::Response if connection.status == ConnectionStatus::Connecting => {
+                connection.open();
+            }
             Operation::ReadWrite if connection.may_receive() => {
                 if header.len > connection.room() {
                     return Err(Misuse::CreditExceeded);

@@ -86,6 +86,10 @@ enum Step {
     Listen {
         port: u8,
     },
+    KeepRequests,
+    NextRequest {
+        accept: bool,
+    },
     StopListening {
         port: u8,
     },
@@ -342,6 +346,15 @@ impl World<'_> {
             (&Step::Shutdown { how, .. }, Some(id)) => host.shutdown(id, how_of(how)),
             (Step::Close { .. }, Some(id)) => host.close(id),
             (Step::Reset { .. }, Some(id)) => host.reset(id),
+            (Step::KeepRequests, _) => {
+                host.keep_requests();
+                Ok(())
+            }
+            (&Step::NextRequest { accept }, _) => match host.next_request() {
+                Some(id) if accept => host.answer(id),
+                Some(id) => host.reset(id),
+                None => Ok(()),
+            },
             (&Step::StopListening { port }, _) => {
                 host.stop_listening(port_of(port));
                 Ok(())
