@@ -45,9 +45,12 @@ pub(crate) fn decode(
     place: Place,
     extent: Extent,
 ) -> Result<NewBlock, Raised> {
+    let code32 = core.mode.has(Mode::CODE32);
     let context = Context {
         mode: core.mode,
         model: core.model,
+        operand32: code32,
+        address32: code32,
     };
     let offset = (place.linear & 0xfff) as usize;
     let to_page_end = PAGE_SIZE as usize - offset;
@@ -163,7 +166,14 @@ struct Decoded {
 }
 
 /// `None`: more bytes are needed.
-fn decode_one(bytes: &[u8], eip: u32, context: Context) -> Option<Decoded> {
+fn decode_one(bytes: &[u8], eip: u32, mut context: Context) -> Option<Decoded> {
+    for byte in bytes.iter().take_while(|&&byte| is_prefix(byte)) {
+        match byte {
+            0x66 => context.operand32 = !context.mode.has(Mode::CODE32),
+            0x67 => context.address32 = !context.mode.has(Mode::CODE32),
+            _ => {}
+        }
+    }
     let bits = if context.mode.has(Mode::CODE32) {
         32
     } else {
@@ -190,7 +200,7 @@ fn decode_one(bytes: &[u8], eip: u32, context: Context) -> Option<Decoded> {
         ends_block,
     } = lower(&instruction, context);
     let mut op = plain_op(handler, instruction.len());
-    fill(&mut op, &instruction, bytes, context.mode);
+    fill(&mut op, &instruction, bytes, context);
     Some(Decoded { op, ends_block })
 }
 
@@ -249,27 +259,19 @@ fn longer_than_max(bytes: &[u8], bits: u32) -> bool {
 
 /// Fills in operands and prefixes, the same way for all instructions.
 #[allow(clippy::cast_possible_truncation)] // immediates and register numbers
-fn fill(op: &mut Op, instruction: &Instruction, bytes: &[u8], mode: Mode) {
-    let prefixes = || bytes.iter().take_while(|&&byte| is_prefix(byte));
-    let code32 = mode.has(Mode::CODE32);
+fn fill(op: &mut Op, instruction: &Instruction, bytes: &[u8], context: Context) {
     let mut set = |bit: u8, on: bool| {
         if on {
             op.flags |= bit;
         }
     };
-    set(
-        Op::OPERAND32,
-        code32 != prefixes().any(|&byte| byte == 0x66),
-    );
-    set(
-        Op::ADDRESS32,
-        code32 != prefixes().any(|&byte| byte == 0x67),
-    );
+    set(Op::OPERAND32, context.operand32);
+    set(Op::ADDRESS32, context.address32);
     set(Op::REP, instruction.has_rep_prefix());
     set(Op::REPNE, instruction.has_repne_prefix());
-    set(Op::STACK32, mode.has(Mode::STACK32));
+    set(Op::STACK32, context.mode.has(Mode::STACK32));
     // The x87 instruction map is indexed by the opcode's 11 variable bits, which the unit also keeps as its last opcode.
-    if let [first @ 0xd8..=0xdf, modrm, ..] = bytes[prefixes().count()..] {
+    if let [first @ 0xd8..=0xdf, modrm, ..] = bytes[bytes.iter().take_while(|&&byte| is_prefix(byte)).count()..] {
         op.imm = u32::from(first & 7) << 8 | u32::from(modrm);
     }
     let mut immediates = 0;

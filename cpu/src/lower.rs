@@ -1,6 +1,6 @@
 //! From iced's instructions to handlers: which exist and who executes them.
 
-use iced_x86::{Code, CpuidFeature, FlowControl, Instruction};
+use iced_x86::{Code, CpuidFeature, FlowControl, Instruction, Register};
 
 use crate::memory::Memory;
 use crate::model::CpuModel;
@@ -39,6 +39,28 @@ impl Lowered {
 pub(crate) struct Context {
     pub(crate) mode: Mode,
     pub(crate) model: CpuModel,
+    /// Operand size by mode and prefix is 32 bits (else 16).
+    pub(crate) operand32: bool,
+    /// Address size by mode and prefix is 32 bits (else 16).
+    pub(crate) address32: bool,
+}
+
+impl Context {
+    /// Whether the memory operand needs neither base nor limit check, and has
+    /// a 32-bit address.
+    pub(crate) fn is_flat(&self, instruction: &Instruction) -> bool {
+        self.address32
+            && self.mode.has(Mode::FLAT)
+            && matches!(
+                instruction.memory_segment(),
+                Register::DS | Register::ES | Register::SS
+            )
+    }
+
+    /// Whether the stack is flat and its pointer ESP.
+    pub(crate) fn flat_stack(&self) -> bool {
+        self.mode.has(Mode::FLAT) && self.mode.has(Mode::STACK32)
+    }
 }
 
 /// The handler of a valid instruction. What the allow-list does not hold is

@@ -1,0 +1,275 @@
+//! Operands as types, so that a handler is compiled for each combination.
+
+use iced_x86::{Instruction, OpKind, Register};
+
+use crate::lower::Context;
+use crate::memory::{Memory, Word};
+use crate::op::Op;
+use crate::state::{Core, Raised};
+
+/// Something that can be read.
+pub(super) trait Source {
+    /// The value, zero-extended.
+    fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised>;
+}
+
+/// Something that can be read and written.
+pub(super) trait Target: Source {
+    /// Writes the low bits of `value`.
+    fn put<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        value: u32,
+    ) -> Result<(), Raised>;
+
+    /// Reads, changes, writes; see [`Core::modify_linear`].
+    fn update<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        change: impl FnOnce(&mut Core, u32) -> u32,
+    ) -> Result<(), Raised>;
+}
+
+/// Operand 0, a register.
+pub(super) struct First;
+/// Operand 1, a register.
+pub(super) struct Second;
+/// The immediate.
+pub(super) struct Immediate;
+/// The memory operand, in a flat segment, with 32-bit addressing.
+pub(super) struct Flat;
+/// The memory operand, any segment and address size.
+pub(super) struct Segmented;
+
+impl Source for First {
+    #[inline(always)]
+    fn get<W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
+        Ok(core.reg::<W>(op.dst))
+    }
+}
+
+impl Target for First {
+    #[inline(always)]
+    fn put<W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op, value: u32) -> Result<(), Raised> {
+        core.set_reg::<W>(op.dst, value);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn update<W: Word>(
+        core: &mut Core,
+        _: &Memory<'_>,
+        op: &Op,
+        change: impl FnOnce(&mut Core, u32) -> u32,
+    ) -> Result<(), Raised> {
+        let old = core.reg::<W>(op.dst);
+        let new = change(core, old);
+        core.set_reg::<W>(op.dst, new);
+        Ok(())
+    }
+}
+
+impl Source for Second {
+    #[inline(always)]
+    fn get<W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
+        Ok(core.reg::<W>(op.src))
+    }
+}
+
+impl Source for Immediate {
+    #[inline(always)]
+    fn get<W: Word>(_: &mut Core, _: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
+        Ok(W::cut(op.imm).zext())
+    }
+}
+
+impl Source for Flat {
+    #[inline(always)]
+    fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
+        let linear = op.offset32(core);
+        Ok(core.load_linear::<W>(memory, linear, core.user)?.zext())
+    }
+}
+
+impl Target for Flat {
+    #[inline(always)]
+    fn put<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        value: u32,
+    ) -> Result<(), Raised> {
+        let linear = op.offset32(core);
+        core.store_linear(memory, linear, core.user, W::cut(value))
+    }
+
+    #[inline(always)]
+    fn update<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        change: impl FnOnce(&mut Core, u32) -> u32,
+    ) -> Result<(), Raised> {
+        let linear = op.offset32(core);
+        core.modify_linear::<W>(memory, linear, change)
+    }
+}
+
+impl Source for Segmented {
+    #[inline(always)]
+    fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
+        Ok(core.load::<W>(memory, op.seg, op.ea(core))?.zext())
+    }
+}
+
+impl Target for Segmented {
+    #[inline(always)]
+    fn put<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        value: u32,
+    ) -> Result<(), Raised> {
+        core.store(memory, op.seg, op.ea(core), W::cut(value))
+    }
+
+    #[inline(always)]
+    fn update<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        change: impl FnOnce(&mut Core, u32) -> u32,
+    ) -> Result<(), Raised> {
+        let linear = core.writable(op.seg, op.ea(core), W::BYTES)?;
+        core.modify_linear::<W>(memory, linear, change)
+    }
+}
+
+/// What an operand is, for the choice of a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Register,
+    Immediate,
+    Flat,
+    Segmented,
+    Absent,
+    /// Segment, control and other registers, far pointers, string operands.
+    Other,
+}
+
+/// The kind of operand `n`.
+pub(super) fn kind(instruction: &Instruction, n: u32, context: Context) -> Kind {
+    if n >= instruction.op_count() {
+        return Kind::Absent;
+    }
+    match instruction.op_kind(n) {
+        OpKind::Register if instruction.op_register(n).is_gpr() => Kind::Register,
+        OpKind::Memory if context.is_flat(instruction) => Kind::Flat,
+        OpKind::Memory => Kind::Segmented,
+        OpKind::Immediate8
+        | OpKind::Immediate16
+        | OpKind::Immediate32
+        | OpKind::Immediate8to16
+        | OpKind::Immediate8to32 => Kind::Immediate,
+        _ => Kind::Other,
+    }
+}
+
+/// The size in bytes of operand `n`, a register or memory.
+pub(super) fn size(instruction: &Instruction, n: u32) -> usize {
+    match instruction.op_kind(n) {
+        OpKind::Register => instruction.op_register(n).size(),
+        _ => instruction.memory_size().size(),
+    }
+}
+
+/// Whether operand `n` is CL.
+pub(super) fn is_cl(instruction: &Instruction, n: u32) -> bool {
+    instruction.op_kind(n) == OpKind::Register && instruction.op_register(n) == Register::CL
+}
+
+/// A handler for the size in bytes `$size`: `$w` is the word type in `$body`.
+macro_rules! by_size {
+    ($size:expr, $w:ident => $body:expr) => {
+        match $size {
+            1 => {
+                type $w = u8;
+                $body
+            }
+            2 => {
+                type $w = u16;
+                $body
+            }
+            _ => {
+                type $w = u32;
+                $body
+            }
+        }
+    };
+}
+
+/// As `by_size`, for instructions without a byte form.
+macro_rules! by_wide_size {
+    ($size:expr, $w:ident => $body:expr) => {
+        match $size {
+            2 => {
+                type $w = u16;
+                $body
+            }
+            _ => {
+                type $w = u32;
+                $body
+            }
+        }
+    };
+}
+
+/// A handler for the kind of a target: `$t` is the operand type in `$body`.
+macro_rules! by_target {
+    ($kind:expr, $t:ident => $body:expr) => {
+        match $kind {
+            Kind::Register => {
+                type $t = First;
+                $body
+            }
+            Kind::Flat => {
+                type $t = Flat;
+                $body
+            }
+            Kind::Segmented => {
+                type $t = Segmented;
+                $body
+            }
+            _ => return None,
+        }
+    };
+}
+
+/// A handler for the kind of operand 1 as a source, after a register.
+macro_rules! by_source {
+    ($kind:expr, $s:ident => $body:expr) => {
+        match $kind {
+            Kind::Register => {
+                type $s = Second;
+                $body
+            }
+            Kind::Immediate => {
+                type $s = Immediate;
+                $body
+            }
+            Kind::Flat => {
+                type $s = Flat;
+                $body
+            }
+            Kind::Segmented => {
+                type $s = Segmented;
+                $body
+            }
+            _ => return None,
+        }
+    };
+}
+
+pub(super) use {by_size, by_source, by_target, by_wide_size};
