@@ -271,7 +271,9 @@ fn fill(op: &mut Op, instruction: &Instruction, bytes: &[u8], context: Context) 
     set(Op::REPNE, instruction.has_repne_prefix());
     set(Op::STACK32, context.mode.has(Mode::STACK32));
     // The x87 instruction map is indexed by the opcode's 11 variable bits, which the unit also keeps as its last opcode.
-    if let [first @ 0xd8..=0xdf, modrm, ..] = bytes[bytes.iter().take_while(|&&byte| is_prefix(byte)).count()..] {
+    if let [first @ 0xd8..=0xdf, modrm, ..] =
+        bytes[bytes.iter().take_while(|&&byte| is_prefix(byte)).count()..]
+    {
         op.imm = u32::from(first & 7) << 8 | u32::from(modrm);
     }
     let mut immediates = 0;

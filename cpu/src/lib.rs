@@ -57,6 +57,8 @@ pub mod segment;
 pub mod simd;
 mod state;
 mod system;
+#[cfg(test)]
+mod tests;
 mod tlb;
 pub mod x87;
 

@@ -313,19 +313,60 @@ impl Reader<'_> {
 mod float {
     use super::{Reader, StateError, Writer};
     use crate::simd::SimdState;
-    use crate::x87::Fpu;
+    use crate::x87::{F80, Fpu, Pointers};
 
     impl Writer {
-        pub(super) fn fpu(&mut self, _: &Fpu) {}
-        pub(super) fn simd(&mut self, _: &SimdState) {}
+        fn bytes(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+
+        pub(super) fn fpu(&mut self, fpu: &Fpu) {
+            let pointers = fpu.pointers();
+            self.u16(fpu.control_word());
+            self.u16(fpu.status_word());
+            self.u8(fpu.abridged_tags());
+            self.u16(pointers.opcode);
+            self.u32(pointers.instruction);
+            self.u16(pointers.code_selector);
+            self.u32(pointers.data);
+            self.u16(pointers.data_selector);
+            (0..8).for_each(|n| self.bytes(&fpu.st(n).to_bytes()));
+        }
+
+        pub(super) fn simd(&mut self, simd: &SimdState) {
+            simd.xmm
+                .iter()
+                .for_each(|xmm| self.bytes(&xmm.to_le_bytes()));
+            self.u32(simd.mxcsr);
+        }
     }
 
     impl Reader<'_> {
         pub(super) fn fpu(&mut self) -> Result<Fpu, StateError> {
-            Ok(Fpu::default())
+            let mut fpu = Fpu::default();
+            fpu.set_control_word(self.u16()?);
+            fpu.set_status_word(self.u16()?);
+            fpu.set_abridged_tags(self.u8()?);
+            fpu.set_pointers(Pointers {
+                opcode: self.u16()?,
+                instruction: self.u32()?,
+                code_selector: self.u16()?,
+                data: self.u32()?,
+                data_selector: self.u16()?,
+            });
+            for n in 0..8 {
+                fpu.set_st(n, F80::from_bytes(self.array()?));
+            }
+            Ok(fpu)
         }
+
         pub(super) fn simd(&mut self) -> Result<SimdState, StateError> {
-            Ok(SimdState::default())
+            let mut simd = SimdState::default();
+            for xmm in &mut simd.xmm {
+                *xmm = u128::from_le_bytes(self.array()?);
+            }
+            simd.mxcsr = self.u32()? & 0xffff;
+            Ok(simd)
         }
     }
 }
