@@ -34,6 +34,7 @@
 
 mod access;
 mod address;
+mod arch;
 mod block;
 mod code_map;
 mod cpu;
@@ -63,6 +64,7 @@ mod tlb;
 pub mod x87;
 
 pub use address::{Instructions, LinearAddr, PhysAddr};
+pub use arch::UserRegisters;
 pub use cpu::Cpu;
 pub use exception::{Exception, ExceptionClass};
 pub use exit::Exit;

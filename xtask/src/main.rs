@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, guest builds and checks of this repository.
 
+mod cpu_diff;
 mod kernel;
 mod sh;
 mod test;
@@ -22,12 +23,15 @@ enum Command {
     Kernel(kernel::Options),
     /// Run every check: formatting, lints, documentation, tests.
     Test(test::Options),
+    /// Compare the CPU with the host processor, instruction by instruction.
+    CpuDiff(cpu_diff::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Kernel(options) => kernel::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::CpuDiff(options) => cpu_diff::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
