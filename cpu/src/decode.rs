@@ -1,6 +1,6 @@
 //! From guest bytes to a block of ops.
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::address::PAGE_SIZE;
 use crate::block::{Key, NewBlock};
@@ -321,6 +321,13 @@ fn fill(op: &mut Op, instruction: &Instruction, bytes: &[u8], context: Context) 
             }
             _ => {}
         }
+    }
+    // The mask, the third register of the two instructions that have one.
+    if matches!(
+        instruction.code(),
+        Code::Maskmovq_rDI_mm_mm | Code::Maskmovdqu_rDI_xmm_xmm
+    ) {
+        op.dst = instruction.op_register(2).number() as u8;
     }
     if instruction.memory_segment() != Register::None {
         op.seg = instruction.memory_segment().number() as u8;

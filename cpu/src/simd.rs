@@ -1,8 +1,23 @@
 //! MMX, SSE and SSE2: the XMM registers, MXCSR and what the instructions compute.
+//!
+//! Floating-point results are those of [`crate::float`], never of the host. Choices where the manual leaves some: RCPPS and RSQRTPS give the value rounded to
+//! 12 bits; MASKMOVDQU checks only the bytes that it writes; with CR0.NE clear, a pending x87 exception is ignored.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap
+)] // elements are cut out of registers
 
-use iced_x86::Instruction;
+pub(crate) mod float;
+pub(crate) mod fxsave;
+pub(crate) mod handlers;
+pub(crate) mod lower;
+pub(crate) mod mxcsr;
+pub(crate) mod operand;
+pub(crate) mod packed;
+pub(crate) mod scalar;
 
-use crate::lower::{Context, Lowered};
+pub(crate) use lower::lower;
 
 /// The XMM registers and MXCSR.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,12 +33,7 @@ impl Default for SimdState {
     fn default() -> SimdState {
         SimdState {
             xmm: [0; 8],
-            mxcsr: 0x1F80,
+            mxcsr: mxcsr::INITIAL,
         }
     }
-}
-
-/// The handler of an instruction of this family.
-pub(crate) fn lower(_: &Instruction, _: Context) -> Option<Lowered> {
-    None
 }

@@ -380,7 +380,12 @@ impl Fpu {
     }
 
     /// Executes an instruction whose memory operand has been read; the bytes beyond the format's size do not matter.
-    pub(crate) fn from_memory(&mut self, instruction: FromMemory, format: Format, bytes: [u8; 10]) {
+    pub(crate) fn with_operand(
+        &mut self,
+        instruction: FromMemory,
+        format: Format,
+        bytes: [u8; 10],
+    ) {
         let operand = read(format, bytes);
         match instruction {
             FromMemory::Load if matches!(format, Format::Single | Format::Double) => {

@@ -102,7 +102,7 @@ fn run(op: [u8; 2], before: &State) -> State {
     match decode(op[0] & 7, op[1]).expect("the processor executed it") {
         Instruction::Register(register) => fpu.register(register),
         Instruction::FromMemory(instruction, format) => {
-            fpu.from_memory(instruction, format, before.memory)
+            fpu.with_operand(instruction, format, before.memory)
         }
         Instruction::ToMemory { format, pops } => {
             let pending = fpu.to_memory(format, pops);

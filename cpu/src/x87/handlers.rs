@@ -218,7 +218,7 @@ fn execute_memory(
         Instruction::FromMemory(what, format) => {
             no_pending_exception(core)?;
             let bytes = load(core, memory, op, offset, format)?;
-            core.fpu.from_memory(what, format, bytes);
+            core.fpu.with_operand(what, format, bytes);
         }
         Instruction::ToMemory { format, pops } => {
             no_pending_exception(core)?;

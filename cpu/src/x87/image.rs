@@ -27,11 +27,11 @@ impl Layout {
 }
 
 /// Bytes of the eight registers behind the environment.
-pub const REGISTERS_SIZE: usize = 80;
+pub(crate) const REGISTERS_SIZE: usize = 80;
 /// Bytes of the largest image.
-pub const MAX_IMAGE_SIZE: usize = 28 + REGISTERS_SIZE;
+pub(crate) const MAX_IMAGE_SIZE: usize = 28 + REGISTERS_SIZE;
 /// Bytes of the FXSAVE image that are written: control words, x87 registers and the XMM registers of 32-bit mode.
-pub const FXSAVE_WRITTEN: usize = 288;
+pub(crate) const FXSAVE_WRITTEN: usize = 288;
 
 /// What stands in the upper half of the 32-bit layouts' 16-bit fields.
 const RESERVED_HALF: u32 = 0xFFFF_0000;
@@ -205,7 +205,7 @@ mod tests {
 
     fn check(layout: Layout, expect: &[u8]) {
         let mut fpu = Fpu::default();
-        fpu.from_memory_one();
+        fpu.load_one();
         fpu.set_pointers(Pointers {
             instruction: 0x1234_5678,
             code_selector: 0x23,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     impl Fpu {
-        fn from_memory_one(&mut self) {
+        fn load_one(&mut self) {
             self.register(super::super::instruction::Register::Constant(
                 super::super::instruction::Constant::One,
             ));

@@ -1,0 +1,600 @@
+//! Single- and double-precision arithmetic on one element (SDM volume 1, sections 4.8.3.5, 4.9 and 11.5).
+
+use std::cmp::Ordering;
+
+use super::mxcsr::{DENORMAL, INVALID, Mxcsr, OVERFLOW, PRECISION, UNDERFLOW, ZERO_DIVIDE};
+use crate::float::{
+    exact::{self, Finite, Wide},
+    round::{Format, Rounding, round, to_integer},
+};
+
+/// Single or double precision; bits are in the low part of a `u64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    Single,
+    Double,
+}
+
+impl Precision {
+    const fn fraction_bits(self) -> u32 {
+        match self {
+            Precision::Single => 23,
+            Precision::Double => 52,
+        }
+    }
+
+    const fn exponent_ones(self) -> u64 {
+        match self {
+            Precision::Single => 0xFF,
+            Precision::Double => 0x7FF,
+        }
+    }
+
+    const fn bias(self) -> i32 {
+        self.format().max_exponent
+    }
+
+    const fn format(self) -> Format {
+        match self {
+            Precision::Single => Format::SINGLE,
+            Precision::Double => Format::DOUBLE,
+        }
+    }
+
+    const fn sign_bit(self) -> u64 {
+        match self {
+            Precision::Single => 1 << 31,
+            Precision::Double => 1 << 63,
+        }
+    }
+
+    const fn quiet_bit(self) -> u64 {
+        1 << (self.fraction_bits() - 1)
+    }
+
+    const fn infinity(self) -> u64 {
+        self.exponent_ones() << self.fraction_bits()
+    }
+
+    const fn signed(self, negative: bool) -> u64 {
+        if negative { self.sign_bit() } else { 0 }
+    }
+
+    /// The default NaN.
+    const fn indefinite(self) -> u64 {
+        self.sign_bit() | self.infinity() | self.quiet_bit()
+    }
+
+    const fn largest(self) -> u64 {
+        self.infinity() - 1
+    }
+}
+
+/// One element's result and the exceptions that it raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Element {
+    pub(crate) bits: u64,
+    pub(crate) raised: u32,
+}
+
+impl Element {
+    fn exact(bits: u64) -> Element {
+        Element { bits, raised: 0 }
+    }
+
+    fn also(self, raised: u32) -> Element {
+        Element {
+            raised: self.raised | raised,
+            ..self
+        }
+    }
+}
+
+/// Operations with two operands, the first of which is the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Min,
+    Max,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Zero,
+    Normal(Finite),
+    Denormal(Finite),
+    Infinity,
+    QuietNan,
+    SignallingNan,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Operand {
+    /// With a denormal replaced by zero if DAZ says so.
+    bits: u64,
+    negative: bool,
+    class: Class,
+}
+
+impl Operand {
+    fn new(bits: u64, precision: Precision, mxcsr: Mxcsr) -> Operand {
+        let fraction_bits = precision.fraction_bits();
+        let negative = bits & precision.sign_bit() != 0;
+        let biased = bits >> fraction_bits & precision.exponent_ones();
+        let fraction = bits & ((1 << fraction_bits) - 1);
+        let aligned = fraction << (63 - fraction_bits);
+        let exponent = (biased as i32).max(1) - precision.bias();
+        let class = match biased {
+            0 => match Finite::normalised(negative, exponent, aligned) {
+                Some(_) if mxcsr.denormals_are_zero() => {
+                    return Operand {
+                        bits: precision.signed(negative),
+                        negative,
+                        class: Class::Zero,
+                    };
+                }
+                Some(finite) => Class::Denormal(finite),
+                None => Class::Zero,
+            },
+            ones if ones == precision.exponent_ones() => match fraction {
+                0 => Class::Infinity,
+                _ if fraction & precision.quiet_bit() != 0 => Class::QuietNan,
+                _ => Class::SignallingNan,
+            },
+            _ => Class::Normal(Finite {
+                negative,
+                exponent,
+                significand: aligned | 1 << 63,
+            }),
+        };
+        Operand {
+            bits,
+            negative,
+            class,
+        }
+    }
+
+    fn finite(self) -> Option<Finite> {
+        match self.class {
+            Class::Normal(finite) | Class::Denormal(finite) => Some(finite),
+            _ => None,
+        }
+    }
+
+    fn is_nan(self) -> bool {
+        matches!(self.class, Class::QuietNan | Class::SignallingNan)
+    }
+
+    fn denormal(self) -> u32 {
+        if matches!(self.class, Class::Denormal(_)) {
+            DENORMAL
+        } else {
+            0
+        }
+    }
+
+    fn negated(self, precision: Precision) -> Operand {
+        let flip = |finite: Finite| Finite {
+            negative: !finite.negative,
+            ..finite
+        };
+        let class = match self.class {
+            Class::Normal(finite) => Class::Normal(flip(finite)),
+            Class::Denormal(finite) => Class::Denormal(flip(finite)),
+            other => other,
+        };
+        Operand {
+            bits: self.bits ^ precision.sign_bit(),
+            negative: !self.negative,
+            class,
+        }
+    }
+}
+
+fn invalid(precision: Precision) -> Element {
+    Element {
+        bits: precision.indefinite(),
+        raised: INVALID,
+    }
+}
+
+/// The NaN result: the first operand if it is a NaN, else the second; made quiet.
+fn nan_result(a: Operand, b: Operand, precision: Precision) -> Option<Element> {
+    let chosen = if a.is_nan() {
+        a
+    } else if b.is_nan() {
+        b
+    } else {
+        return None;
+    };
+    let signalling = a.class == Class::SignallingNan || b.class == Class::SignallingNan;
+    Some(Element {
+        bits: chosen.bits | precision.quiet_bit(),
+        raised: if signalling { INVALID } else { 0 },
+    })
+}
+
+/// `a` op `b`.
+pub(crate) fn binary(
+    operation: Binary,
+    precision: Precision,
+    a: u64,
+    b: u64,
+    mxcsr: Mxcsr,
+) -> Element {
+    let (a, b) = (
+        Operand::new(a, precision, mxcsr),
+        Operand::new(b, precision, mxcsr),
+    );
+    if let Binary::Min | Binary::Max = operation {
+        return select(operation, a, b);
+    }
+    if let Some(nan) = nan_result(a, b, precision) {
+        return nan;
+    }
+    let result = match operation {
+        Binary::Add => add(a, b, precision, mxcsr),
+        Binary::Sub => add(a, b.negated(precision), precision, mxcsr),
+        Binary::Mul => mul(a, b, precision, mxcsr),
+        _ => div(a, b, precision, mxcsr),
+    };
+    // An invalid operation or a division by zero comes before a denormal operand.
+    if result.raised & (INVALID | ZERO_DIVIDE) != 0 {
+        result
+    } else {
+        result.also(a.denormal() | b.denormal())
+    }
+}
+
+fn add(a: Operand, b: Operand, precision: Precision, mxcsr: Mxcsr) -> Element {
+    let cancelled = || Element::exact(precision.signed(mxcsr.rounding() == Rounding::Down));
+    match (a.finite(), b.finite()) {
+        (Some(x), Some(y)) => {
+            exact::add(x, y).map_or_else(cancelled, |sum| rounded(sum, precision, mxcsr))
+        }
+        _ if a.class == Class::Infinity
+            && b.class == Class::Infinity
+            && a.negative != b.negative =>
+        {
+            invalid(precision)
+        }
+        _ if a.class == Class::Infinity => Element::exact(a.bits),
+        _ if b.class == Class::Infinity => Element::exact(b.bits),
+        (Some(x), None) => rounded(x.widen(), precision, mxcsr),
+        (None, Some(y)) => rounded(y.widen(), precision, mxcsr),
+        (None, None) if a.negative == b.negative => Element::exact(a.bits),
+        (None, None) => cancelled(),
+    }
+}
+
+fn mul(a: Operand, b: Operand, precision: Precision, mxcsr: Mxcsr) -> Element {
+    let sign = precision.signed(a.negative != b.negative);
+    match (a.finite(), b.finite()) {
+        (Some(x), Some(y)) => rounded(exact::mul(x, y), precision, mxcsr),
+        _ if a.class == Class::Infinity || b.class == Class::Infinity => {
+            if a.class == Class::Zero || b.class == Class::Zero {
+                invalid(precision)
+            } else {
+                Element::exact(sign | precision.infinity())
+            }
+        }
+        _ => Element::exact(sign),
+    }
+}
+
+fn div(a: Operand, b: Operand, precision: Precision, mxcsr: Mxcsr) -> Element {
+    let sign = precision.signed(a.negative != b.negative);
+    match (a.finite(), b.finite()) {
+        (Some(x), Some(y)) => rounded(exact::div(x, y), precision, mxcsr),
+        _ if a.class == b.class => invalid(precision),
+        _ if a.class == Class::Infinity => Element::exact(sign | precision.infinity()),
+        _ if b.class == Class::Zero => Element {
+            bits: sign | precision.infinity(),
+            raised: ZERO_DIVIDE,
+        },
+        _ => Element::exact(sign),
+    }
+}
+
+/// MIN and MAX: the second operand wherever the operands are not ordered, or are both zero.
+fn select(operation: Binary, a: Operand, b: Operand) -> Element {
+    if a.is_nan() || b.is_nan() {
+        return Element {
+            bits: b.bits,
+            raised: INVALID,
+        };
+    }
+    let wanted = if operation == Binary::Min {
+        Ordering::Less
+    } else {
+        Ordering::Greater
+    };
+    let first = rank(a).cmp(&rank(b)) == wanted;
+    Element {
+        bits: if first { a.bits } else { b.bits },
+        raised: a.denormal() | b.denormal(),
+    }
+}
+
+/// A key that orders all numbers; zeros are equal.
+fn rank(a: Operand) -> (i8, i32, i128) {
+    let sign = if a.negative { -1 } else { 1 };
+    match a.class {
+        Class::Zero => (0, 0, 0),
+        Class::Normal(finite) | Class::Denormal(finite) => (
+            sign,
+            finite.exponent * i32::from(sign),
+            i128::from(finite.significand) * i128::from(sign),
+        ),
+        _ => (sign, i32::MAX * i32::from(sign), 0),
+    }
+}
+
+/// The square root.
+pub(crate) fn square_root(precision: Precision, a: u64, mxcsr: Mxcsr) -> Element {
+    let a = Operand::new(a, precision, mxcsr);
+    if let Some(nan) = nan_result(a, a, precision) {
+        return nan;
+    }
+    match a.finite() {
+        _ if a.class == Class::Zero => Element::exact(a.bits),
+        _ if a.negative => invalid(precision),
+        None => Element::exact(a.bits),
+        Some(finite) => rounded(exact::sqrt(finite), precision, mxcsr).also(a.denormal()),
+    }
+}
+
+/// Whether a quiet NaN makes a comparison invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuietNans {
+    Invalid,
+    Unordered,
+}
+
+/// Compares; `None` is unordered.
+pub(crate) fn compare(
+    precision: Precision,
+    a: u64,
+    b: u64,
+    quiet: QuietNans,
+    mxcsr: Mxcsr,
+) -> (Option<Ordering>, u32) {
+    let (a, b) = (
+        Operand::new(a, precision, mxcsr),
+        Operand::new(b, precision, mxcsr),
+    );
+    if a.class == Class::SignallingNan || b.class == Class::SignallingNan {
+        return (None, INVALID);
+    }
+    if a.is_nan() || b.is_nan() {
+        return (
+            None,
+            if quiet == QuietNans::Invalid {
+                INVALID
+            } else {
+                0
+            },
+        );
+    }
+    (Some(rank(a).cmp(&rank(b))), a.denormal() | b.denormal())
+}
+
+/// CMPPS and its relatives: all ones or all zeros. Bits 3 to 7 of the predicate do not count.
+pub(crate) fn compare_mask(
+    predicate: u8,
+    precision: Precision,
+    a: u64,
+    b: u64,
+    mxcsr: Mxcsr,
+) -> Element {
+    let quiet = if matches!(predicate & 3, 1 | 2) {
+        QuietNans::Invalid
+    } else {
+        QuietNans::Unordered
+    };
+    let (order, raised) = compare(precision, a, b, quiet, mxcsr);
+    let holds = match predicate & 3 {
+        0 => order == Some(Ordering::Equal),
+        1 => order == Some(Ordering::Less),
+        2 => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+        _ => order.is_none(),
+    };
+    let holds = holds != (predicate & 4 != 0);
+    Element {
+        bits: if holds { u64::MAX } else { 0 },
+        raised,
+    }
+}
+
+/// Rounds to the format under MXCSR.
+fn rounded(value: Wide, precision: Precision, mxcsr: Mxcsr) -> Element {
+    let result = round(value, mxcsr.rounding(), precision.format());
+    let sign = precision.signed(result.negative);
+    if result.tiny && mxcsr.flush_to_zero() {
+        return Element {
+            bits: sign,
+            raised: UNDERFLOW | PRECISION,
+        };
+    }
+    let part = result.bounded;
+    let mut raised = if part.inexact { PRECISION } else { 0 };
+    if result.overflow {
+        raised |= OVERFLOW;
+    }
+    if result.tiny && mxcsr.unmasked(UNDERFLOW) != 0 {
+        // No result is written: what counts is whether the rounding to the precision alone was inexact.
+        raised = UNDERFLOW
+            | if result.unbounded.inexact {
+                PRECISION
+            } else {
+                0
+            };
+    } else if result.tiny && part.inexact {
+        raised |= UNDERFLOW;
+    }
+    if result.overflow && mxcsr.unmasked(OVERFLOW) != 0 {
+        raised = OVERFLOW
+            | if result.unbounded.inexact {
+                PRECISION
+            } else {
+                0
+            };
+    }
+    let magnitude = match (result.overflow, part.significand) {
+        (true, 0) => precision.infinity(),
+        (true, _) => precision.largest(),
+        (false, significand) => {
+            let fraction = (significand & !(1 << 63)) >> (63 - precision.fraction_bits());
+            let normal = significand >> 63 != 0;
+            let biased = if normal {
+                u64::from((part.exponent + precision.bias()).unsigned_abs())
+            } else {
+                0
+            };
+            biased << precision.fraction_bits() | fraction
+        }
+    };
+    Element {
+        bits: sign | magnitude,
+        raised,
+    }
+}
+
+/// Converts between the two precisions.
+pub(crate) fn convert(from: Precision, to: Precision, a: u64, mxcsr: Mxcsr) -> Element {
+    let a = Operand::new(a, from, mxcsr);
+    let sign = to.signed(a.negative);
+    match a.class {
+        Class::Zero => Element::exact(sign),
+        Class::Infinity => Element::exact(sign | to.infinity()),
+        Class::Normal(finite) | Class::Denormal(finite) => {
+            rounded(finite.widen(), to, mxcsr).also(a.denormal())
+        }
+        Class::QuietNan | Class::SignallingNan => {
+            let fraction = a.bits & ((1 << from.fraction_bits()) - 1);
+            let aligned = fraction << (63 - from.fraction_bits()) >> (63 - to.fraction_bits());
+            let raised = if a.class == Class::SignallingNan {
+                INVALID
+            } else {
+                0
+            };
+            Element {
+                bits: sign | to.infinity() | aligned | to.quiet_bit(),
+                raised,
+            }
+        }
+    }
+}
+
+/// Converts a 32-bit integer.
+pub(crate) fn from_integer(to: Precision, integer: i32, mxcsr: Mxcsr) -> Element {
+    match Finite::normalised(integer < 0, 63, u64::from(integer.unsigned_abs())) {
+        Some(finite) => rounded(finite.widen(), to, mxcsr),
+        None => Element::exact(0),
+    }
+}
+
+/// Converts to a 32-bit integer under the rounding control; what does not fit is invalid and gives the most negative integer.
+pub(crate) fn to_int32(from: Precision, a: u64, mxcsr: Mxcsr) -> Element {
+    let invalid = Element {
+        bits: 0x8000_0000,
+        raised: INVALID,
+    };
+    let a = Operand::new(a, from, mxcsr);
+    let finite = match a.class {
+        Class::Zero => return Element::exact(0),
+        Class::Normal(finite) | Class::Denormal(finite) => finite,
+        _ => return invalid,
+    };
+    let (magnitude, part) = to_integer(finite.widen(), mxcsr.rounding());
+    let limit = 0x8000_0000 - u64::from(!finite.negative);
+    match magnitude {
+        Some(magnitude) if magnitude <= limit => {
+            let value = if finite.negative {
+                magnitude.wrapping_neg()
+            } else {
+                magnitude
+            };
+            Element {
+                bits: value & 0xFFFF_FFFF,
+                raised: if part.inexact { PRECISION } else { 0 },
+            }
+        }
+        _ => invalid,
+    }
+}
+
+/// RCPSS and RCPPS: 1 ÷ `a` to 12 bits. The manual allows a relative error of 1.5 × 2^-12 and processors differ; here the quotient is rounded to nearest.
+pub(crate) fn reciprocal(a: u32) -> u32 {
+    approximation(a, |finite| {
+        exact::div(
+            Finite {
+                negative: false,
+                exponent: 0,
+                significand: 1 << 63,
+            },
+            finite,
+        )
+    })
+}
+
+/// RSQRTSS and RSQRTPS: 1 ÷ √`a` to 12 bits, under the same rules.
+pub(crate) fn reciprocal_root(a: u32) -> u32 {
+    if a >> 31 != 0 && a << 1 != 0 && a << 1 <= 0xFF00_0000 {
+        // A denormal counts as zero.
+        return if a << 1 < 0x0100_0000 {
+            0xFF80_0000
+        } else {
+            0xFFC0_0000
+        };
+    }
+    approximation(a, |finite| {
+        let root = exact::sqrt(finite);
+        let root = Finite {
+            negative: false,
+            exponent: root.exponent,
+            significand: (root.significand >> 64) as u64,
+        };
+        exact::div(
+            Finite {
+                negative: false,
+                exponent: 0,
+                significand: 1 << 63,
+            },
+            root,
+        )
+    })
+}
+
+/// The special operands that the two approximations share; they raise nothing and ignore MXCSR.
+fn approximation(a: u32, function: fn(Finite) -> Wide) -> u32 {
+    const SINGLE: Precision = Precision::Single;
+    // Denormals count as zeros.
+    let operand = Operand::new(u64::from(a), SINGLE, Mxcsr(1 << 6));
+    let sign = SINGLE.signed(operand.negative);
+    let bits = match operand.class {
+        Class::Zero => sign | SINGLE.infinity(),
+        Class::Infinity => sign,
+        Class::QuietNan | Class::SignallingNan => operand.bits | SINGLE.quiet_bit(),
+        Class::Normal(finite) | Class::Denormal(finite) => {
+            let twelve = round(
+                function(finite),
+                Rounding::NearestEven,
+                Format {
+                    precision: 12,
+                    ..Format::SINGLE
+                },
+            );
+            if twelve.tiny {
+                sign
+            } else {
+                let biased = u64::from((twelve.bounded.exponent + SINGLE.bias()).unsigned_abs());
+                sign | biased << 23 | (twelve.bounded.significand & !(1 << 63)) >> 40
+            }
+        }
+    };
+    bits as u32
+}
