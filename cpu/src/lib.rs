@@ -43,6 +43,8 @@ mod exception;
 mod exit;
 pub mod flags;
 mod float;
+#[cfg(test)]
+mod golden;
 mod hooks;
 mod integer;
 mod io;

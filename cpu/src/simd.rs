@@ -17,6 +17,9 @@ pub(crate) mod operand;
 pub(crate) mod packed;
 pub(crate) mod scalar;
 
+#[cfg(test)]
+mod golden;
+
 pub(crate) use lower::lower;
 
 /// The XMM registers and MXCSR.

@@ -74,12 +74,12 @@ fn signal(core: &mut Core, raised: u32) -> Result<(), Raised> {
     })
 }
 
-fn compute<A: Available, S: Fetch, F: Float>(
+fn compute<S: Fetch, F: Float>(
     core: &mut Core,
     memory: &Memory<'_>,
     op: &Op,
 ) -> Result<u128, Raised> {
-    A::check(core)?;
+    Sse::check(core)?;
     let source = S::fetch(core, memory, op)?;
     let destination = core.simd.xmm[usize::from(op.dst & 7)];
     let computed = F::apply(destination, source, op.imm as u8, Mxcsr(core.simd.mxcsr));
@@ -89,35 +89,44 @@ fn compute<A: Available, S: Fetch, F: Float>(
 
 /// Floating-point operation whose destination is an XMM register.
 pub(crate) fn float<S: Fetch, F: Float>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
-    let result = compute::<Sse, S, F>(core, memory, op)
+    let result = compute::<S, F>(core, memory, op)
         .map(|value| core.simd.xmm[usize::from(op.dst & 7)] = value);
     result.into()
 }
 
-/// CVTPI2PS and CVTPI2PD from an MMX register.
+/// CVTPI2PS and CVTPI2PD from an MMX register. The processor enters MMX mode before it looks at the numbers: also if they raise #XM.
 pub(crate) fn float_from_mmx<S: Fetch, F: Float>(
     core: &mut Core,
     memory: &Memory<'_>,
     op: &Op,
 ) -> Flow {
-    let result = compute::<SseAndMmx, S, F>(core, memory, op).map(|value| {
+    handler!({
+        SseAndMmx::check(core)?;
+        let source = S::fetch(core, memory, op)?;
         core.fpu.enter_mmx();
-        core.simd.xmm[usize::from(op.dst & 7)] = value;
-    });
-    result.into()
+        let destination = core.simd.xmm[usize::from(op.dst & 7)];
+        let computed = F::apply(destination, source, op.imm as u8, Mxcsr(core.simd.mxcsr));
+        signal(core, computed.raised)?;
+        core.simd.xmm[usize::from(op.dst & 7)] = computed.value;
+        Ok(())
+    })
 }
 
-/// Conversions whose destination is an MMX register.
+/// Conversions whose destination is an MMX register; here too MMX mode comes first.
 pub(crate) fn float_to_mmx<S: Fetch, F: Float>(
     core: &mut Core,
     memory: &Memory<'_>,
     op: &Op,
 ) -> Flow {
-    let result = compute::<SseAndMmx, S, F>(core, memory, op).map(|value| {
+    handler!({
+        SseAndMmx::check(core)?;
+        let source = S::fetch(core, memory, op)?;
         core.fpu.enter_mmx();
-        core.fpu.set_mmx(op.dst, value as u64);
-    });
-    result.into()
+        let computed = F::apply(0, source, op.imm as u8, Mxcsr(core.simd.mxcsr));
+        signal(core, computed.raised)?;
+        core.fpu.set_mmx(op.dst, computed.value as u64);
+        Ok(())
+    })
 }
 
 /// Conversions whose destination is a general register.
@@ -126,7 +135,7 @@ pub(crate) fn float_to_general<S: Fetch, F: Float>(
     memory: &Memory<'_>,
     op: &Op,
 ) -> Flow {
-    let result = compute::<Sse, S, F>(core, memory, op)
+    let result = compute::<S, F>(core, memory, op)
         .map(|value| core.regs[usize::from(op.dst & 7)] = value as u32);
     result.into()
 }

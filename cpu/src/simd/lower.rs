@@ -383,11 +383,14 @@ fn converted(code: Code, form: Form) -> Option<Handler> {
         Code::Cvttpd2dq_xmm_xmmm128 => either!(form, float<XmmRegister | Aligned, Cvttpd2dq>),
         Code::Cvtsi2ss_xmm_rm32 => either!(form, float<General | Memory32, Cvtsi2ss>),
         Code::Cvtsi2sd_xmm_rm32 => either!(form, float<General | Memory32, Cvtsi2sd>),
-        Code::Cvtpi2ps_xmm_mmm64 => either!(form, float_from_mmx<MmxRegister | Memory64, Cvtpi2ps>),
+        Code::Cvtpi2ps_xmm_mmm64 if form == Form::Register => {
+            float_from_mmx::<MmxRegister, Cvtpi2ps>
+        }
         Code::Cvtpi2pd_xmm_mmm64 if form == Form::Register => {
             float_from_mmx::<MmxRegister, Cvtdq2pd>
         }
-        // From memory it does not touch the MMX state.
+        // From memory they do not touch the MMX state.
+        Code::Cvtpi2ps_xmm_mmm64 => float::<Memory64, Cvtpi2ps>,
         Code::Cvtpi2pd_xmm_mmm64 => float::<Memory64, Cvtdq2pd>,
         Code::Cvtps2pi_mm_xmmm64 => either!(form, float_to_mmx<XmmRegister | Memory64, Cvtps2pi>),
         Code::Cvttps2pi_mm_xmmm64 => either!(form, float_to_mmx<XmmRegister | Memory64, Cvttps2pi>),

@@ -1,14 +1,9 @@
-//! Comparison with records of a real processor, made by `tests/golden/x87.c`.
+//! Comparison with records of a real processor, made by `tests/golden/x87.c`. The instructions go through decoder and run loop.
 
 use std::collections::BTreeMap;
 
-use super::{
-    Fpu,
-    control::C1,
-    execute::Taken,
-    f80::F80,
-    instruction::{Condition, ControlOp, Instruction, Sense, decode},
-};
+use super::{Fpu, control::C1, f80::F80};
+use crate::golden::{Machine, OPERAND, Reader};
 
 static COMMITTED: &[u8] = include_bytes!("../../tests/golden/x87.bin");
 
@@ -22,127 +17,72 @@ struct State {
     st: [F80; 8],
 }
 
-/// Reads records from the front of a byte slice.
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (head, tail) = self
-            .0
-            .split_first_chunk::<N>()
-            .expect("the file ends inside a record");
-        self.0 = tail;
-        *head
-    }
-
-    fn word(&mut self) -> u16 {
-        u16::from_le_bytes(self.take())
-    }
-
-    fn register(&mut self) -> F80 {
-        F80::from_bytes(self.take())
-    }
-
-    fn state(&mut self, st: [F80; 8]) -> State {
-        let [eflags, control, status, tags] = std::array::from_fn(|_| self.word());
-        State {
-            eflags,
-            control,
-            status,
-            tags,
-            memory: self.take(),
-            st,
-        }
-    }
-
-    /// The opcode, and the states before and after.
-    fn record(&mut self) -> ([u8; 2], State, State) {
-        let op = self.take();
-        let mut before = self.state([F80::default(); 8]);
-        let quiet = F80 {
-            significand: 0xC000_0000_0000_0123,
-            sign_exponent: 0x7FFF,
-        };
-        let [st0, st1, st2, st7] = std::array::from_fn(|_| self.register());
-        before.st = [
-            st0,
-            st1,
-            st2,
-            F80::ONE,
-            F80::encode(true, 1, 1 << 63),
-            F80::zero(false),
-            quiet,
-            st7,
-        ];
-        let mut after = self.state(before.st);
-        let [changed] = self.take();
-        for (index, value) in after.st.iter_mut().enumerate() {
-            if changed >> index & 1 != 0 {
-                *value = self.register();
-            }
-        }
-        (op, before, after)
-    }
+fn register(reader: &mut Reader<'_>) -> F80 {
+    F80::from_bytes(reader.take())
 }
 
-fn loaded(state: &State) -> Fpu {
-    let mut fpu = Fpu::default();
-    fpu.set_control_word(state.control);
-    fpu.set_status_word(state.status);
-    fpu.set_tag_word(state.tags);
-    for (index, value) in (0..).zip(state.st) {
-        fpu.set_st(index, value);
-    }
-    fpu
-}
-
-fn run(op: [u8; 2], before: &State) -> State {
-    let mut fpu = loaded(before);
-    let mut after = *before;
-    match decode(op[0] & 7, op[1]).expect("the processor executed it") {
-        Instruction::Register(register) => fpu.register(register),
-        Instruction::FromMemory(instruction, format) => {
-            fpu.with_operand(instruction, format, before.memory)
-        }
-        Instruction::ToMemory { format, pops } => {
-            let pending = fpu.to_memory(format, pops);
-            if !pending.suppressed {
-                after.memory[..format.size()].copy_from_slice(&pending.bytes[..format.size()]);
-            }
-            fpu.finish_store(&pending);
-        }
-        Instruction::ConditionalMove {
-            condition,
-            sense,
-            source,
-        } => {
-            let flags = match condition {
-                Condition::Below => 0x01,
-                Condition::Equal => 0x40,
-                Condition::BelowOrEqual => 0x41,
-                Condition::Unordered => 0x04,
-            };
-            let taken = (before.eflags & flags != 0) == (sense == Sense::Holds);
-            fpu.conditional_move(source, if taken { Taken::Yes } else { Taken::No });
-        }
-        Instruction::CompareToFlags {
-            source,
-            quiet,
-            pops,
-        } => {
-            after.eflags = after.eflags & !0x8D5 | fpu.compare_to_flags(source, quiet, pops) >> 8;
-        }
-        Instruction::Control(ControlOp::ClearExceptions) => fpu.clear_exceptions(),
-        Instruction::Control(ControlOp::Initialise) => fpu.initialise(),
-        Instruction::Control(other) => panic!("no records of {other:?}"),
-    }
-    let st = std::array::from_fn(|index| fpu.st(u8::try_from(index).unwrap()));
+fn state(reader: &mut Reader<'_>, st: [F80; 8]) -> State {
+    let [eflags, control, status, tags] = std::array::from_fn(|_| reader.word());
     State {
-        control: fpu.control_word(),
-        status: fpu.status_word(),
-        tags: fpu.tag_word(),
+        eflags,
+        control,
+        status,
+        tags,
+        memory: reader.take(),
         st,
-        ..after
+    }
+}
+
+/// The opcode, and the states before and after.
+fn record(reader: &mut Reader<'_>) -> ([u8; 2], State, State) {
+    let op = reader.take();
+    let mut before = state(reader, [F80::default(); 8]);
+    let quiet = F80 {
+        significand: 0xC000_0000_0000_0123,
+        sign_exponent: 0x7FFF,
+    };
+    let [st0, st1, st2, st7] = std::array::from_fn(|_| register(reader));
+    before.st = [
+        st0,
+        st1,
+        st2,
+        F80::ONE,
+        F80::encode(true, 1, 1 << 63),
+        F80::zero(false),
+        quiet,
+        st7,
+    ];
+    let mut after = state(reader, before.st);
+    let changed = reader.byte();
+    for (index, value) in after.st.iter_mut().enumerate() {
+        if changed >> index & 1 != 0 {
+            *value = register(reader);
+        }
+    }
+    (op, before, after)
+}
+
+fn run(machine: &mut Machine, op: [u8; 2], before: &State) -> State {
+    let core = &mut *machine.cpu.core;
+    core.set_eflags(before.eflags.into());
+    core.fpu = Fpu::default();
+    core.fpu.set_control_word(before.control);
+    core.fpu.set_status_word(before.status);
+    core.fpu.set_tag_word(before.tags);
+    for (index, value) in (0..).zip(before.st) {
+        core.fpu.set_st(index, value);
+    }
+    machine.write(OPERAND, &before.memory);
+    let fault = machine.execute(&op);
+    assert_eq!(fault, None, "{op:02x?}");
+    let core = &machine.cpu.core;
+    State {
+        eflags: core.eflags() as u16,
+        control: core.fpu.control_word(),
+        status: core.fpu.status_word(),
+        tags: core.fpu.tag_word(),
+        memory: machine.read(OPERAND),
+        st: std::array::from_fn(|index| core.fpu.st(u8::try_from(index).unwrap())),
     }
 }
 
@@ -172,10 +112,11 @@ fn accept_double_precision(got: &mut State, expect: &State) {
 fn check(records: &[u8]) {
     let mut differences = BTreeMap::<[u8; 2], usize>::new();
     let mut reader = Reader(records);
+    let mut machine = Machine::new();
     let mut cases = 0;
     while !reader.0.is_empty() {
-        let (op, before, expect) = reader.record();
-        let mut got = run(op, &before);
+        let (op, before, expect) = record(&mut reader);
+        let mut got = run(&mut machine, op, &before);
         cases += 1;
         if is_transcendental(op) {
             accept_double_precision(&mut got, &expect);

@@ -1,0 +1,124 @@
+//! What the comparisons with records of a real processor share: a reader, and a machine that executes one instruction.
+
+#![allow(clippy::cast_possible_truncation)] // lengths of instructions, numbers of vectors
+
+use std::cell::Cell;
+
+use crate::address::{Instructions, PhysAddr};
+use crate::memory::{Memory, Region, RegionKind};
+use crate::registers::{cr0, cr4, gpr};
+use crate::segment::{Segment, attr, seg};
+use crate::{Cpu, CpuModel, Exit};
+
+/// Reads records from the front of a byte slice.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl Reader<'_> {
+    pub(crate) fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, tail) = self
+            .0
+            .split_first_chunk::<N>()
+            .expect("the file ends inside a record");
+        self.0 = tail;
+        *head
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        let [byte] = self.take();
+        byte
+    }
+
+    pub(crate) fn word(&mut self) -> u16 {
+        u16::from_le_bytes(self.take())
+    }
+
+    pub(crate) fn dword(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    pub(crate) fn qword(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    pub(crate) fn oword(&mut self) -> u128 {
+        u128::from_le_bytes(self.take())
+    }
+}
+
+const CODE: u32 = 0x1000;
+const HANDLERS: u32 = 0x2000;
+/// Where ESI and EDI point.
+pub(crate) const OPERAND: u32 = 0x3000;
+const STACK: u32 = 0x8000;
+const HLT: u8 = 0xF4;
+
+/// 64 KiB of RAM and a CPU in real mode with 32-bit code and segments of 4 GiB. Every exception ends at a HLT of its own.
+pub(crate) struct Machine {
+    pub(crate) cpu: Cpu,
+    ram: Vec<Cell<u8>>,
+    dirty: Vec<Cell<u64>>,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Machine {
+        let ram = vec![Cell::new(0); 0x10000];
+        let machine = Machine {
+            cpu: Cpu::new(CpuModel::Sse),
+            ram,
+            dirty: vec![Cell::new(0)],
+        };
+        for vector in 0..32_u32 {
+            machine.write(4 * vector, &(HANDLERS + 16 * vector).to_le_bytes());
+            machine.write(HANDLERS + 16 * vector, &[HLT]);
+        }
+        machine
+    }
+
+    pub(crate) fn write(&self, at: u32, bytes: &[u8]) {
+        for (cell, byte) in self.ram[at as usize..].iter().zip(bytes) {
+            cell.set(*byte);
+        }
+    }
+
+    pub(crate) fn read<const N: usize>(&self, at: u32) -> [u8; N] {
+        std::array::from_fn(|n| self.ram[at as usize + n].get())
+    }
+
+    /// Executes one instruction; the vector of the exception that it raised, if any.
+    pub(crate) fn execute(&mut self, code: &[u8]) -> Option<u8> {
+        let core = &mut *self.cpu.core;
+        core.set_cr0(cr0::ET | cr0::NE);
+        core.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
+        for which in seg::ES..=seg::GS {
+            let segment = Segment {
+                limit: u32::MAX,
+                attributes: Segment::real(0).attributes | attr::BIG,
+                ..Segment::real(0)
+            };
+            core.set_segment(which, segment);
+        }
+        core.eip = CODE;
+        core.halted = false;
+        core.regs[gpr::ESP] = STACK;
+        core.regs[gpr::ESI] = OPERAND;
+        core.regs[gpr::EDI] = OPERAND;
+        self.write(CODE, code);
+        self.write(CODE + code.len() as u32, &[HLT]);
+        let regions = [Region {
+            start: PhysAddr(0),
+            bytes: &self.ram,
+            kind: RegionKind::Ram,
+        }];
+        let memory = Memory::new(&self.ram, &regions, &self.dirty);
+        self.cpu
+            .note_host_write(&memory, PhysAddr(u64::from(CODE)), 16);
+        let exit = self.cpu.run(&memory, Instructions(4));
+        assert_eq!(exit, Exit::Halted, "{code:02x?}");
+        let eip = self.cpu.core.eip;
+        if eip == CODE + code.len() as u32 + 1 {
+            None
+        } else {
+            Some(((eip - HANDLERS) / 16) as u8)
+        }
+    }
+}
