@@ -269,7 +269,7 @@ main:
         mov     dword ptr [TSS0 + 16], DATA1
 
         # The TSS limit: no room for SS1:ESP1.
-        mov     word ptr [GDT + TSSSEL], 0x12
+        mov     word ptr [GDT + TSSSEL], 0x10
         and     byte ptr [GDT + TSSSEL + 5], 0xFD
         mov     eax, TSSSEL
         ltr     ax

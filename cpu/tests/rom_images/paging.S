@@ -23,8 +23,6 @@ read:   mov     eax, ds:[PROBE]
         int     0x30
 write:  mov     ds:[PROBE], eax
         int     0x30
-rmw:    add     dword ptr ds:[PROBE], 1
-        int     0x30
 
 reload: mov     eax, cr3
         mov     cr3, eax
@@ -114,7 +112,7 @@ main:
         or      eax, 0x80000000
         mov     cr0, eax
         jmp     1f
-1:      .irp    snippet, read, write, rmw
+1:      .irp    snippet, read, write
         .irp    cpl, 0, 3
         do_sweep \snippet, \cpl, 0
         do_sweep \snippet, \cpl, 1
