@@ -52,7 +52,10 @@ fn parse_deviations(file: &str) -> BTreeMap<usize, Deviation> {
         let (number, reason) = head
             .split_once(": ")
             .unwrap_or_else(|| panic!("{file}: `{head}` is not `LINE: reason`"));
-        assert!(!reason.trim().is_empty(), "{file}: line {number} has no reason");
+        assert!(
+            !reason.trim().is_empty(),
+            "{file}: line {number} has no reason"
+        );
         let number: usize = number
             .parse()
             .unwrap_or_else(|_| panic!("{file}: `{number}` is not a line number"));
@@ -167,7 +170,9 @@ fn verdicts_of_small_roms() {
     // jmp $
     let hangs: &[u8] = &[0xeb, 0xfe];
     // lidt cs:[zeros]; int3: no vector fits into a limit of 0.
-    let dies: &[u8] = &[0x2e, 0x0f, 0x01, 0x1e, 0x08, 0x00, 0xcc, 0x90, 0, 0, 0, 0, 0, 0];
+    let dies: &[u8] = &[
+        0x2e, 0x0f, 0x01, 0x1e, 0x08, 0x00, 0xcc, 0x90, 0, 0, 0, 0, 0, 0,
+    ];
     let table = [
         (passes, Outcome::Passed),
         (halts, Outcome::Halted),
@@ -176,6 +181,10 @@ fn verdicts_of_small_roms() {
     ];
     for (code, expected) in table {
         let report = machine::run(&rom(code), PORTS, CpuModel::Fuzz, 1000, |_| {});
-        assert_eq!(report.map(|report| report.outcome), Ok(expected), "{code:x?}");
+        assert_eq!(
+            report.map(|report| report.outcome),
+            Ok(expected),
+            "{code:x?}"
+        );
     }
 }
