@@ -1,6 +1,8 @@
 //! The host's end of the guest's streams, for the program that embeds the machine.
 
 mod deliver;
+mod outgoing;
+mod state;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Shutdown;
@@ -8,7 +10,9 @@ use std::net::Shutdown;
 use serde::{Deserialize, Serialize};
 
 use super::connection::{Connection, ConnectionStatus, Ports};
-use super::packet::{HOST_CID, Header, Operation, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+use super::packet::{SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+
+pub use self::state::HostState;
 
 /// First port that [`VsockHost::connect`] uses on this side.
 const FIRST_LOCAL_PORT: u32 = 1 << 30;
@@ -81,27 +85,6 @@ pub struct VsockHost {
     state: HostState,
     /// Derived from the state: the live streams by their ports.
     by_ports: BTreeMap<Ports, ConnectionId>,
-}
-
-/// The state of a [`VsockHost`]: part of a snapshot, open streams and all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct HostState {
-    next_id: u64,
-    ports_used: u32,
-    connections: BTreeMap<ConnectionId, Connection>,
-    /// Listening ports, with the streams that wait to be accepted.
-    listeners: BTreeMap<u32, VecDeque<ConnectionId>>,
-    /// Streams to ports without a listener, if somebody decides on those.
-    requests: Option<VecDeque<ConnectionId>>,
-    /// Streams that may have something to send, in turn.
-    ready: VecDeque<ConnectionId>,
-    resets: VecDeque<ResetReply>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct ResetReply {
-    ports: Ports,
-    kind: u16,
 }
 
 impl VsockHost {
@@ -433,112 +416,6 @@ impl VsockHost {
                 self.push_reset(connection.ports, super::packet::TYPE_STREAM);
             }
         }
-    }
-
-    fn push_reset(&mut self, ports: Ports, kind: u16) {
-        self.state.resets.push_back(ResetReply { ports, kind });
-    }
-
-    /// Queues a stream to be asked for packets, if it has any.
-    fn wake(&mut self, id: ConnectionId) {
-        let Some(connection) = self.state.connections.get_mut(&id) else {
-            return;
-        };
-        if !connection.queued && connection.has_packet() {
-            connection.queued = true;
-            self.state.ready.push_back(id);
-        }
-    }
-
-    /// Whether there is a packet for the guest.
-    pub(super) fn has_packet(&mut self) -> bool {
-        while self.state.resets.is_empty() {
-            let Some(id) = self.state.ready.front() else {
-                return false;
-            };
-            match self.state.connections.get_mut(id) {
-                Some(connection) if connection.has_packet() => return true,
-                Some(connection) => connection.queued = false,
-                None => {}
-            }
-            self.state.ready.pop_front();
-        }
-        true
-    }
-
-    /// The next packet for a buffer with room for `room` bytes of payload.
-    /// Streams take turns. `None` if there is no packet, or none that fits.
-    pub(super) fn next_packet(&mut self, room: u32, payload: &mut Vec<u8>) -> Option<Header> {
-        payload.clear();
-        if !self.has_packet() {
-            return None;
-        }
-        let mut header = match self.state.resets.pop_front() {
-            Some(reply) => reset_header(reply),
-            None => self.next_of_connections(room, payload)?,
-        };
-        header.src_cid = HOST_CID;
-        header.dst_cid = self.guest_cid;
-        Some(header)
-    }
-
-    fn next_of_connections(&mut self, room: u32, payload: &mut Vec<u8>) -> Option<Header> {
-        let id = *self.state.ready.front()?;
-        let connection = self.state.connections.get_mut(&id)?;
-        let header = connection.next_packet(room, payload)?;
-        connection.queued = connection.has_packet();
-        let again = connection.queued;
-        self.state.ready.pop_front();
-        if again {
-            self.state.ready.push_back(id);
-        }
-        Some(header)
-    }
-}
-
-impl HostState {
-    /// Whether there is no stream and nothing to send; listeners do not count.
-    pub fn is_empty(&self) -> bool {
-        let waits = !self.ready.is_empty() || !self.resets.is_empty();
-        self.connections.is_empty() && !waits
-    }
-
-    /// Whether the lists name streams that exist, each once where it must be;
-    /// returns the live streams by their ports.
-    fn check(&self) -> Result<BTreeMap<Ports, ConnectionId>, String> {
-        let mut by_ports = BTreeMap::new();
-        for (&id, connection) in &self.connections {
-            if id.0 >= self.next_id {
-                return Err(format!("connection {} of the future", id.0));
-            }
-            let twice =
-                connection.status.is_live() && by_ports.insert(connection.ports, id).is_some();
-            if twice {
-                return Err(format!("two connections between {:?}", connection.ports));
-            }
-        }
-        let mut queued = self.connections.values().filter(|c| c.queued).count();
-        for id in &self.ready {
-            match self.connections.get(id) {
-                Some(connection) if connection.queued && queued > 0 => queued -= 1,
-                Some(_) => return Err(format!("connection {} is queued twice", id.0)),
-                None => {}
-            }
-        }
-        if queued > 0 {
-            return Err("a queued connection is not in the queue".to_owned());
-        }
-        Ok(by_ports)
-    }
-}
-
-fn reset_header(reply: ResetReply) -> Header {
-    Header {
-        src_port: reply.ports.host,
-        dst_port: reply.ports.guest,
-        kind: reply.kind,
-        op: Operation::Reset as u16,
-        ..Header::default()
     }
 }
 

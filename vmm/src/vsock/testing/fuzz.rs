@@ -5,15 +5,19 @@
 //! buffers, bounded work, a state that survives saving, and the same outcome
 //! from the original and from its restored copy.
 
-use std::net::Shutdown;
+mod scenario;
 
-use arbitrary::{Arbitrary, Unstructured};
+use std::array::from_fn;
+use std::cell::RefCell;
+
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+pub use self::scenario::Scenario;
+
+use self::scenario::*;
 use super::driver::{Descriptor, GuestDriver, MEMORY_SIZE, memory};
 use crate::device::{MmioDevice, Persist};
-use crate::vsock::packet::{HEADER_SIZE, Header};
-use crate::vsock::{ConnectionId, GUEST_CID, HOST_CID, Limits, VirtioVsock, VsockState};
+use crate::vsock::{ConnectionId, GUEST_CID, Limits, VirtioVsock, VsockState};
 
 /// Small limits, so that every one of them is met.
 const LIMITS: Limits = Limits {
@@ -23,181 +27,24 @@ const LIMITS: Limits = Limits {
     send_buffer: 6000,
     resets: 8,
 };
-/// Steps of one scenario at most.
-const MOST_STEPS: usize = 400;
-
-/// What the guest and the embedding program do, in order.
-#[derive(Debug)]
-pub struct Scenario {
-    steps: Vec<Step>,
-}
-
-/// A guest's or the embedding program's next step.
-#[derive(Debug, Arbitrary)]
-enum Step {
-    Probe {
-        features: Features,
-    },
-    Write {
-        offset: u16,
-        width: u8,
-        value: u32,
-    },
-    WriteRegister {
-        register: u8,
-        value: u32,
-    },
-    Read {
-        offset: u16,
-        width: u8,
-    },
-    Memory {
-        queue: u8,
-        offset: u16,
-        value: u32,
-    },
-    Descriptor {
-        queue: u8,
-        index: u8,
-        address: Place,
-        len: Length,
-        flags: u8,
-        next: u8,
-    },
-    Publish {
-        queue: u8,
-        head: u8,
-    },
-    AvailableIndex {
-        queue: u8,
-        index: u16,
-    },
-    Notify {
-        queue: u8,
-    },
-    Packet {
-        header: RawHeader,
-        payload: u16,
-    },
-    Receive {
-        refill: bool,
-    },
-    Serve,
-    Listen {
-        port: u8,
-    },
-    KeepRequests,
-    NextRequest {
-        accept: bool,
-    },
-    StopListening {
-        port: u8,
-    },
-    Accept {
-        port: u8,
-    },
-    Connect {
-        port: u8,
-    },
-    Send {
-        connection: u8,
-        len: u16,
-    },
-    Consume {
-        connection: u8,
-        count: u16,
-    },
-    Shutdown {
-        connection: u8,
-        how: u8,
-    },
-    Close {
-        connection: u8,
-    },
-    Reset {
-        connection: u8,
-    },
-    Restore,
-}
-
-#[derive(Debug, Arbitrary)]
-enum Features {
-    Usual,
-    WithoutEventIdx,
-    Any(u64),
-}
-
-#[derive(Debug, Arbitrary)]
-enum Place {
-    Buffer(u8),
-    Ring(u8, u16),
-    Anywhere(u64),
-}
-
-#[derive(Debug, Arbitrary)]
-enum Length {
-    Header,
-    Short(u8),
-    Any(u32),
-}
-
-/// A header whose fields are usually, but not always, plausible.
-#[derive(Debug, Arbitrary)]
-struct RawHeader {
-    op: u8,
-    guest_port: u8,
-    host_port: u8,
-    flags: u8,
-    credit: Credit,
-    strange: Option<Strange>,
-}
-
-#[derive(Debug, Arbitrary)]
-enum Credit {
-    Plenty,
-    Little(u8),
-    Any { buf_alloc: u32, fwd_cnt: u32 },
-}
-
-#[derive(Debug, Arbitrary)]
-enum Strange {
-    Source(u64),
-    Destination(u64),
-    Kind(u16),
-    Operation(u16),
-    Len(u32),
-    Flags(u32),
-}
-
-impl<'a> Arbitrary<'a> for Scenario {
-    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        let mut steps = Vec::new();
-        while !input.is_empty() && steps.len() < MOST_STEPS {
-            steps.push(Step::arbitrary(input)?);
-        }
-        Ok(Self { steps })
-    }
-}
-
-impl Scenario {
-    /// The scenario that `bytes` describe; any bytes describe one.
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut input = Unstructured::new(bytes);
-        Self::arbitrary(&mut input).unwrap_or(Self { steps: Vec::new() })
-    }
-}
-
 /// Plays `scenario` against a new device; returns its last state.
 ///
 /// # Panics
 ///
 /// When the device breaks one of its promises.
 pub fn run_scenario(scenario: &Scenario) -> VsockState {
-    let memory = memory();
+    MEMORY.with(|memory| {
+        let cleared = memory.write_slice(&[0; MEMORY_SIZE], GuestAddress(0));
+        cleared.expect("the whole of the memory");
+        run_in(memory, scenario)
+    })
+}
+
+fn run_in(memory: &GuestMemoryMmap, scenario: &Scenario) -> VsockState {
     let mut world = World {
         device: new_device(),
-        driver: GuestDriver::new(&memory),
-        memory: &memory,
+        driver: GuestDriver::new(memory),
+        memory,
     };
     for step in &scenario.steps {
         world.play(step);
@@ -205,6 +52,12 @@ pub fn run_scenario(scenario: &Scenario) -> VsockState {
     }
     world.check_twin();
     world.device.save()
+}
+
+thread_local! {
+    /// Mapping memory afresh for each scenario would cost most of the time.
+    static MEMORY: GuestMemoryMmap = memory();
+    static IMAGES: RefCell<[Vec<u8>; 3]> = RefCell::new(from_fn(|_| vec![0; MEMORY_SIZE]));
 }
 
 fn new_device() -> VirtioVsock {
@@ -393,25 +246,26 @@ impl World<'_> {
 
     /// A restored copy does with the same memory what the original does.
     fn check_twin(&mut self) {
-        let image = self.image();
         let mut twin = copy_of(&self.device);
-        for _ in 0..3 {
-            twin.serve(self.memory);
-        }
-        let (state, after) = (twin.save(), self.image());
-        self.driver.put(0, &image);
-        for _ in 0..3 {
-            self.device.serve(self.memory);
-        }
-        assert_eq!(self.device.save(), state);
-        assert!(self.image() == after);
+        IMAGES.with_borrow_mut(|[before, theirs, ours]| {
+            self.copy_out(before);
+            for _ in 0..3 {
+                twin.serve(self.memory);
+            }
+            self.copy_out(theirs);
+            self.driver.put(0, before);
+            for _ in 0..3 {
+                self.device.serve(self.memory);
+            }
+            self.copy_out(ours);
+            assert!(ours == theirs, "the copy left other memory behind");
+        });
+        assert_eq!(self.device.save(), twin.save());
     }
 
-    fn image(&self) -> Vec<u8> {
-        let mut image = vec![0; MEMORY_SIZE];
-        let read = self.memory.read_slice(&mut image, GuestAddress(0));
+    fn copy_out(&self, image: &mut [u8]) {
+        let read = self.memory.read_slice(image, GuestAddress(0));
         read.expect("the whole of the memory");
-        image
     }
 }
 
@@ -424,76 +278,4 @@ fn copy_of(device: &VirtioVsock) -> VirtioVsock {
     copy.restore(&read).expect("a state that was just saved");
     assert_eq!(copy.save(), state);
     copy
-}
-
-impl RawHeader {
-    fn build(&self) -> Header {
-        let (buf_alloc, fwd_cnt) = match self.credit {
-            Credit::Plenty => (0x4_0000, 0),
-            Credit::Little(room) => (room.into(), 0),
-            Credit::Any { buf_alloc, fwd_cnt } => (buf_alloc, fwd_cnt),
-        };
-        let mut header = Header {
-            src_cid: GUEST_CID,
-            dst_cid: HOST_CID,
-            src_port: port_of(self.guest_port),
-            dst_port: match self.host_port % 8 {
-                // The first ports that the host's end picks for itself.
-                own @ 4..8 => (1 << 30) + u32::from(own - 4),
-                port => port.into(),
-            },
-            len: 0,
-            kind: 1,
-            op: u16::from(self.op % 7) + 1,
-            flags: u32::from(self.flags % 4),
-            buf_alloc,
-            fwd_cnt,
-        };
-        match self.strange {
-            Some(Strange::Source(cid)) => header.src_cid = cid,
-            Some(Strange::Destination(cid)) => header.dst_cid = cid,
-            Some(Strange::Kind(kind)) => header.kind = kind,
-            Some(Strange::Operation(op)) => header.op = op,
-            Some(Strange::Len(len)) => header.len = len,
-            Some(Strange::Flags(flags)) => header.flags = flags,
-            None => {}
-        }
-        header
-    }
-}
-
-fn place(place: &Place) -> u64 {
-    match *place {
-        Place::Buffer(slot) => 0x2_0000 + u64::from(slot) * 0x400,
-        Place::Ring(queue, offset) => GuestDriver::base(queue_of(queue)) + u64::from(offset),
-        Place::Anywhere(address) => address,
-    }
-}
-
-fn length(length: &Length) -> u32 {
-    match *length {
-        Length::Header => u32::try_from(HEADER_SIZE).unwrap_or(0),
-        Length::Short(len) => len.into(),
-        Length::Any(len) => len,
-    }
-}
-
-fn queue_of(choice: u8) -> usize {
-    usize::from(choice % 3)
-}
-
-fn port_of(choice: u8) -> u32 {
-    u32::from(choice % 4)
-}
-
-fn width_of(choice: u8) -> usize {
-    [1, 2, 4, 3][usize::from(choice % 4)]
-}
-
-fn how_of(choice: u8) -> Shutdown {
-    match choice % 3 {
-        0 => Shutdown::Read,
-        1 => Shutdown::Write,
-        _ => Shutdown::Both,
-    }
 }

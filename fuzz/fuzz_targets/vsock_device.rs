@@ -1,0 +1,14 @@
+//! A hostile guest against the vsock device: registers, rings and packets.
+#![cfg_attr(fuzzing, no_main)]
+
+use latefork_vmm::vsock::testing::{Scenario, run_scenario};
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    run_scenario(&Scenario::from_bytes(bytes));
+});
+
+#[cfg(not(fuzzing))]
+fn main() {
+    run_scenario(&Scenario::from_bytes(&[]));
+}
