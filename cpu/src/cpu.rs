@@ -51,6 +51,19 @@ impl Cpu {
         self.core.pending_vector = Some(vector);
     }
 
+    /// Whether IF is set: an interrupt could be taken, now or on waking.
+    #[must_use]
+    pub fn interrupts_enabled(&self) -> bool {
+        self.core.interrupts_enabled()
+    }
+
+    /// Whether no instruction is in the middle of its port or memory-mapped
+    /// accesses.
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        !self.core.io.in_progress()
+    }
+
     /// Answers [`crate::Exit::PortIn`] or [`crate::Exit::MmioRead`]; the value
     /// is cut to the size that was asked for.
     pub fn complete_read(&mut self, value: u32) {
