@@ -87,6 +87,6 @@ pub const IRQ_CASCADE: IrqLine = IrqLine(2);
 /// The 16550.
 pub const IRQ_SERIAL: IrqLine = IrqLine(4);
 /// *guest*: the virtio-mmio device, level-triggered.
-pub const IRQ_VIRTIO: IrqLine = IrqLine(5);
+pub const IRQ_VIRTIO: IrqLine = IrqLine(10);
 /// *guest*: the harness interrupt, edge-triggered: the kernel reschedules.
-pub const IRQ_HARNESS: IrqLine = IrqLine(10);
+pub const IRQ_HARNESS: IrqLine = IrqLine(5);

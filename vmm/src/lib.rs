@@ -5,11 +5,15 @@
 //! virtual (see [`time`]); what a guest does to its memory, rings and
 //! registers may cost it its own run, never a panic here.
 
+pub mod bus;
 pub mod device;
 pub mod devices;
+pub mod engine;
 pub mod layout;
 pub mod loader;
+pub mod machine;
 pub mod memory;
+pub mod snapshot;
 pub mod time;
 pub mod virtio;
 pub mod vsock;

@@ -175,6 +175,8 @@ pub fn load(ram: &GuestRam, source: &BootSource<'_>) -> Result<BootEntry, LoadEr
     };
     place_command_line(ram, source.command_line)?;
     boot_params::write(ram, kernel.header, initramfs)?;
+    let (address, table) = crate::engine::descriptor_table();
+    ram.write(address, &table)?;
     Ok(BootEntry {
         entry: kernel.entry,
         boot_params: low(BOOT_PARAMS),

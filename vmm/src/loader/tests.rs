@@ -271,5 +271,5 @@ fn a_command_line_must_fit_and_be_text() {
 
 #[test]
 fn the_device_argument_names_window_and_line() {
-    assert_eq!(device_arguments(), "virtio_mmio.device=4096@0xd0000000:5");
+    assert_eq!(device_arguments(), "virtio_mmio.device=4096@0xd0000000:10");
 }
