@@ -1,3 +1,19 @@
 //! The `latefork` command.
 
-fn main() {}
+mod command;
+mod guest;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match command::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("latefork: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

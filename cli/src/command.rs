@@ -1,0 +1,40 @@
+//! The subcommands, one module each.
+
+mod boot;
+mod doctor;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// A hypervisor-level test harness for a system call that forks only when it
+/// blocks.
+#[derive(Debug, Parser)]
+#[command(name = "latefork", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what can run on this host, what cannot, and how to mend it
+    Doctor(doctor::Options),
+    /// Boot a guest with its console on the terminal
+    Boot(boot::Options),
+    /// Boot a guest until its agent is ready and keep that moment in a file
+    Snapshot(snapshot::Options),
+}
+
+impl Cli {
+    /// Runs the subcommand. An error means that nothing could be done: exit code 2.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Doctor(options) => doctor::run(&options),
+            Command::Boot(options) => boot::run(&options),
+            Command::Snapshot(options) => snapshot::run(&options),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `latefork doctor`: what can run on this host, and what mends the rest.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use crate::report;
+
+/// How to report.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Report in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    verdict: Verdict,
+    found: String,
+    /// The command that mends it, if something is to mend.
+    mend: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// It is there and works.
+    Ok,
+    /// It is missing, and something else takes its place.
+    Absent,
+    /// It is missing, and something cannot run.
+    Missing,
+}
+
+/// Looks at everything; exit code 0 if guests can run here, else 1.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let findings = [
+        soft_engine(),
+        kvm(),
+        file(
+            "guest kernel",
+            "target/guest/faithful-fuzz/vmlinux",
+            "cargo xtask kernel --flavour faithful",
+        ),
+        file("agent", "target/guest/initramfs.cpio", "cargo xtask agent"),
+        qemu(),
+    ];
+    if options.json {
+        report::print_json(&findings)?;
+    } else {
+        findings.iter().for_each(print);
+    }
+    let can_run = findings
+        .iter()
+        .all(|finding| finding.verdict != Verdict::Missing);
+    Ok(if can_run {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(finding: &Finding) {
+    let mark = match finding.verdict {
+        Verdict::Ok => "ok     ",
+        Verdict::Absent => "absent ",
+        Verdict::Missing => "MISSING",
+    };
+    print!("{mark}  {}: {}", finding.name, finding.found);
+    match &finding.mend {
+        Some(mend) => println!(" -- mend: {mend}"),
+        None => println!(),
+    }
+}
+
+fn soft_engine() -> Finding {
+    Finding {
+        name: "engine soft",
+        verdict: Verdict::Ok,
+        found: "runs everywhere".into(),
+        mend: None,
+    }
+}
+
+/// Whether /dev/kvm is there and may be opened. That alone proves nothing:
+/// only a probe guest shows whether it runs 32-bit guests with paging.
+fn kvm() -> Finding {
+    let absent = |found: String, mend: Option<&str>| Finding {
+        name: "engine kvm",
+        verdict: Verdict::Absent,
+        found,
+        mend: mend.map(str::to_owned),
+    };
+    let device = Path::new("/dev/kvm");
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(device);
+    match opened {
+        Ok(_) => absent(
+            "/dev/kvm opens, but this build has no engine for it; soft runs instead".into(),
+            None,
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            absent("no /dev/kvm; soft runs instead".into(), None)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => absent(
+            "/dev/kvm may not be opened; soft runs instead".into(),
+            Some("sudo usermod -aG kvm $USER, then log in again"),
+        ),
+        Err(error) => absent(format!("/dev/kvm: {error}; soft runs instead"), None),
+    }
+}
+
+fn file(name: &'static str, path: &str, mend: &str) -> Finding {
+    match std::fs::metadata(path) {
+        Ok(meta) => Finding {
+            name,
+            verdict: Verdict::Ok,
+            found: format!("{path} ({} KiB)", meta.len() / 1024),
+            mend: None,
+        },
+        Err(error) => Finding {
+            name,
+            verdict: Verdict::Missing,
+            found: format!("{path}: {error}"),
+            mend: Some(mend.into()),
+        },
+    }
+}
+
+/// QEMU is only what `bench` compares with.
+fn qemu() -> Finding {
+    let program = "qemu-system-i386";
+    match Command::new(program).arg("--version").output() {
+        Ok(output) => Finding {
+            name: "QEMU (for bench)",
+            verdict: Verdict::Ok,
+            found: String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .unwrap_or(program)
+                .to_owned(),
+            mend: None,
+        },
+        Err(_) => Finding {
+            name: "QEMU (for bench)",
+            verdict: Verdict::Absent,
+            found: format!("no {program}; bench goes without the comparison"),
+            mend: Some("apt-get install qemu-system-x86".into()),
+        },
+    }
+}

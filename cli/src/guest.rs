@@ -1,0 +1,191 @@
+//! What every subcommand that boots a guest shares: its images, its options
+//! and how one sees that its agent is ready.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use latefork_cpu::CpuModel;
+use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_vmm::engine::{Engine, EngineKind};
+use latefork_vmm::layout::{RAM_DEFAULT_MIB, RAM_MIB};
+use latefork_vmm::loader::{BootSource, device_arguments};
+use latefork_vmm::machine::{Machine, MachineConfig};
+use latefork_vmm::vsock::VsockHost;
+use latefork_wire::frame::{FRAME_HEADER, FrameHeader, FrameKind, PORT};
+
+/// What the kernel is told in every guest: the console, and a clock that needs
+/// no calibration (ticks of 10 ms, delay loops that cost little).
+const COMMAND_LINE: &str = "console=ttyS0 quiet clocksource=jiffies lpj=10000 panic=-1";
+
+/// Which guest to boot, and on what.
+#[derive(Debug, Args)]
+pub(crate) struct GuestOptions {
+    /// The kernel: a vmlinux or a bzImage
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/guest/faithful-fuzz/vmlinux"
+    )]
+    pub(crate) kernel: PathBuf,
+    /// The initramfs with the agent; "none" boots without
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/guest/initramfs.cpio"
+    )]
+    pub(crate) initramfs: PathBuf,
+    /// RAM in MiB
+    #[arg(long, value_name = "MIB", default_value_t = RAM_DEFAULT_MIB, value_parser = memory)]
+    pub(crate) memory: u32,
+    /// More arguments for the kernel's command line
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) cmdline: String,
+    /// What runs the guest's CPU
+    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+    pub(crate) engine: EngineChoice,
+}
+
+/// The engines as one asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineChoice {
+    /// KVM where it can run the guest, else the software CPU
+    Auto,
+    /// The host's KVM
+    Kvm,
+    /// The deterministic software CPU
+    Soft,
+}
+
+fn memory(text: &str) -> Result<u32, String> {
+    let mib: u32 = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no number of MiB"))?;
+    if !RAM_MIB.contains(&mib) {
+        return Err(format!(
+            "{mib} MiB is out of range: ask for {} to {} MiB",
+            RAM_MIB.start(),
+            RAM_MIB.end()
+        ));
+    }
+    Ok(mib)
+}
+
+/// The images of a guest, read into memory.
+pub(crate) struct Guest {
+    pub(crate) kernel_path: PathBuf,
+    kernel: Vec<u8>,
+    initramfs: Option<Vec<u8>>,
+    pub(crate) command_line: String,
+    pub(crate) memory: u32,
+    engine: EngineChoice,
+}
+
+impl GuestOptions {
+    /// Reads the images.
+    pub(crate) fn read(&self) -> Result<Guest> {
+        let kernel = std::fs::read(&self.kernel).with_context(|| {
+            format!(
+                "no kernel image at {}: build one with `cargo xtask kernel --flavour faithful`",
+                self.kernel.display()
+            )
+        })?;
+        let initramfs_path = (self.initramfs != Path::new("none")).then(|| self.initramfs.clone());
+        let initramfs = initramfs_path
+            .as_ref()
+            .map(|path| {
+                std::fs::read(path).with_context(|| {
+                    format!(
+                        "no initramfs at {}: build it with `cargo xtask agent`",
+                        path.display()
+                    )
+                })
+            })
+            .transpose()?;
+        let mut command_line = format!("{COMMAND_LINE} {}", device_arguments());
+        if !self.cmdline.is_empty() {
+            command_line.push(' ');
+            command_line.push_str(&self.cmdline);
+        }
+        Ok(Guest {
+            kernel_path: self.kernel.clone(),
+
+            kernel,
+            initramfs,
+            command_line,
+            memory: self.memory,
+            engine: self.engine,
+        })
+    }
+}
+
+impl Guest {
+    /// A machine with the guest loaded, before its first instruction.
+    pub(crate) fn machine(&self) -> Result<Machine> {
+        let mut machine = Machine::new(self.new_engine()?, &self.config())?;
+        machine
+            .load(&BootSource {
+                kernel: &self.kernel,
+                initramfs: self.initramfs.as_deref(),
+                command_line: &self.command_line,
+            })
+            .with_context(|| format!("cannot boot {}", self.kernel_path.display()))?;
+        machine.vsock_mut().listen(PORT)?;
+        Ok(machine)
+    }
+
+    /// What the machine is made of.
+    pub(crate) fn config(&self) -> MachineConfig {
+        MachineConfig {
+            memory_mib: self.memory,
+            ..MachineConfig::default()
+        }
+    }
+
+    /// The engine asked for; with `auto`, one that can run here.
+    pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
+        match self.engine {
+            EngineChoice::Soft | EngineChoice::Auto => Ok(Box::new(SoftVcpu::new(CpuModel::Fuzz))),
+            EngineChoice::Kvm => bail!(
+                "the engine `kvm` is not part of this build: use `--engine {}`",
+                EngineKind::Soft.name()
+            ),
+        }
+    }
+
+    /// A hash of all that decides what the guest is when its agent is ready.
+    pub(crate) fn identity(&self) -> [u8; 32] {
+        use sha2::{Digest, Sha256};
+        let mut hasher = Sha256::new();
+        let memory = self.memory.to_le_bytes();
+        let parts: [&[u8]; 4] = [
+            &self.kernel,
+            self.initramfs.as_deref().unwrap_or_default(),
+            self.command_line.as_bytes(),
+            &memory,
+        ];
+        for part in parts {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize().into()
+    }
+}
+
+/// Whether the agent has connected and said hello.
+pub(crate) fn is_ready(host: &mut VsockHost) -> bool {
+    host.accept(PORT);
+    let connections: Vec<_> = host.connections().collect();
+    connections.into_iter().any(|id| {
+        let Ok((front, back)) = host.received(id) else {
+            return false;
+        };
+        let bytes: Vec<u8> = front.iter().chain(back).copied().collect();
+        let Some(header) = bytes.first_chunk::<FRAME_HEADER>() else {
+            return false;
+        };
+        FrameHeader::decode(*header).is_ok_and(|header| {
+            header.kind == FrameKind::Hello && bytes.len() >= FRAME_HEADER + header.len as usize
+        })
+    })
+}
