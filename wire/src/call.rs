@@ -257,3 +257,12 @@ impl crate::field::Token for CallIndex {
         }
     }
 }
+
+/// Whether the word at byte `offset` of the result buffer of descriptor
+/// `index` holds a time or an inode number: what hashes of buffers leave out.
+#[must_use]
+pub const fn is_masked(index: u32, offset: u32) -> bool {
+    // struct stat64 of i386 (arch/x86/include/uapi/asm/stat.h): __st_ino at
+    // 12, st_atime to st_ctime_nsec at 64 to 87, st_ino at 88.
+    index == 0 && (offset == 12 || (offset >= 64 && offset < 96))
+}

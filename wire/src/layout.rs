@@ -114,6 +114,8 @@ pub const STACKS: u32 = 0x4000_0000;
 pub const STACK_STRIDE: u32 = 0x2_0000;
 /// Bytes of an ordinary stack.
 pub const STACK_BYTES: u32 = 0x1_0000;
+/// Bytes at the top of each stack that `stack` pointers point to.
+pub const STACK_CELLS: u32 = 256;
 /// Alternate signal stacks, in steps of 16 KiB.
 pub const ALT_STACKS: u32 = 0x4100_0000;
 

@@ -21,6 +21,7 @@ pub mod frame;
 pub mod layout;
 pub mod op;
 pub mod program;
+pub mod resolve;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod trace;

@@ -574,10 +574,10 @@ pub fn events(bytes: &[u8]) -> impl Iterator<Item = Event> + '_ {
         .map(Event::decode)
 }
 
-/// FNV-1a over bytes: the hash of result buffers in traces.
+/// FNV-1a, word by word: the hash of result buffers in traces.
 #[must_use]
-pub fn hash(bytes: impl IntoIterator<Item = u8>) -> u32 {
-    bytes.into_iter().fold(0x811c_9dc5, |hash: u32, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+pub fn hash(words: impl IntoIterator<Item = u32>) -> u32 {
+    words.into_iter().fold(0x811c_9dc5, |hash: u32, word| {
+        (hash ^ word).wrapping_mul(0x0100_0193)
     })
 }

@@ -34,8 +34,9 @@ choices! {
         /// A page of FUSE file (parameter mod 4): its first touch waits for
         /// the server.
         Slow = "slow",
-        /// On an ordinary page, 4 x (parameter mod 8 + 1) bytes before the
-        /// slow page of FUSE file (parameter / 8 mod 4).
+        /// On an ordinary page, 4 x (parameter mod 8 + 1) bytes (for a
+        /// status, parameter mod 8 + 1) before the slow page of FUSE file
+        /// (parameter / 8 mod 4).
         SlowSeam = "slow-seam",
         /// Map slot (parameter mod 8), at its start plus role offset.
         Slot = "slot",
@@ -54,7 +55,8 @@ choices! {
         ArgsOf = "args-of",
         /// The own result buffer of that operation.
         BufferOf = "buffer-of",
-        /// Parameter bytes below the stack pointer's page of the thread.
+        /// In the cells at the top of the thread's stack, parameter x 4 bytes
+        /// from their start.
         Stack = "stack",
     }
 }

@@ -56,7 +56,7 @@ fn trace() -> Vec<Event> {
 fn check(expectation: &str) -> Option<usize> {
     let text = format!("scenario s\nt0 nop\n{expectation}\n");
     let scenario = scenarios(&text).next().expect("there is one");
-    match scenario.check(&trace()) {
+    match scenario.check(|| trace().into_iter()) {
         Ok(()) => None,
         Err(Failure::Unmet { line, .. }) => Some(line),
         Err(Failure::Malformed(error)) => panic!("{error}"),
@@ -108,7 +108,7 @@ fn malformed_expectations_are_errors_not_failures() {
     ] {
         let text = format!("scenario s\n{line}\n");
         let scenario = scenarios(&text).next().expect("there is one");
-        match scenario.check(&trace()) {
+        match scenario.check(|| trace().into_iter()) {
             Err(Failure::Malformed(error)) => {
                 assert_eq!((error.line, error.problem), (2, problem), "{line}");
             }

@@ -129,18 +129,21 @@ impl<'a> Scenario<'a> {
         }
     }
 
-    /// Checks the expectations against a trace; the first that does not hold
-    /// is the error.
+    /// Checks the expectations against a trace, which `trace` gives from its
+    /// start each time; the first that does not hold is the error.
     ///
     /// # Errors
     /// The line that does not hold, or one that is malformed.
-    pub fn check(&self, trace: &[Event]) -> Result<(), Failure<'a>> {
+    pub fn check<I: Iterator<Item = Event>>(
+        &self,
+        trace: impl Fn() -> I,
+    ) -> Result<(), Failure<'a>> {
         let mut bound = [None; 4];
         for (line, text) in self.lines() {
             let mut words = text.split_ascii_whitespace();
             let verdict = match words.next() {
-                Some("expect") => expect(words, trace, &mut bound),
-                Some("never") => never(words, trace, &mut bound),
+                Some("expect") => expect(words, trace(), &mut bound),
+                Some("never") => never(words, trace(), &mut bound),
                 _ => continue,
             };
             match verdict {
@@ -189,7 +192,7 @@ type Verdict<'a> = Result<bool, (&'a str, Problem)>;
 
 fn expect<'a>(
     mut words: impl Iterator<Item = &'a str> + Clone,
-    trace: &[Event],
+    trace: impl Iterator<Item = Event>,
     bound: &mut Bound,
 ) -> Verdict<'a> {
     let mut peek = words.clone();
@@ -209,7 +212,7 @@ fn expect<'a>(
 
 fn never<'a>(
     words: impl Iterator<Item = &'a str> + Clone,
-    trace: &[Event],
+    trace: impl Iterator<Item = Event>,
     bound: &mut Bound,
 ) -> Verdict<'a> {
     Ok(count_matches(words, trace, bound)? == 0)
@@ -218,7 +221,7 @@ fn never<'a>(
 /// Counts the events that meet the conditions; the first binds `?` values.
 fn count_matches<'a>(
     mut words: impl Iterator<Item = &'a str> + Clone,
-    trace: &[Event],
+    trace: impl Iterator<Item = Event>,
     bound: &mut Bound,
 ) -> Result<usize, (&'a str, Problem)> {
     let kind = words.next().unwrap_or("");
@@ -232,11 +235,11 @@ fn count_matches<'a>(
         }
     }
     let mut count = 0;
-    for event in trace.iter().filter(|event| event.detail.word() == kind) {
+    for event in trace.filter(|event| event.detail.word() == kind) {
         let mut taken = *bound;
         let mut holds = true;
         for word in words.clone() {
-            holds &= condition(word, event, &mut taken).ok_or((word, Problem::BadValue))?;
+            holds &= condition(word, &event, &mut taken).ok_or((word, Problem::BadValue))?;
         }
         if holds {
             count += 1;

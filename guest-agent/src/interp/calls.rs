@@ -1,0 +1,369 @@
+//! Calls: through `async`, plain, and in the control run; what their cells
+//! hold before, at the return, and at the end.
+
+use latefork_wire::call::{ASYNC_INDEX, Call};
+use latefork_wire::layout::{STATUS_UNWRITTEN, slot};
+use latefork_wire::op::OpIndex;
+use latefork_wire::resolve::Role;
+use latefork_wire::trace::Detail;
+
+use super::values::{arguments, pointer};
+use super::{Context, Flow, control, registers, table};
+use crate::memory;
+use crate::rt::{self, Keep};
+use crate::shared::{CallState, Pending, Reporter, get, set, shared};
+use crate::sys;
+
+/// The system call number of `async`, fixed when the agent is built.
+pub const ASYNC_NUMBER: u32 = match option_env!("LATEFORK_ASYNC_NUMBER") {
+    Some(text) => decimal(text),
+    None => 463,
+};
+
+const fn decimal(text: &str) -> u32 {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    let mut number = 0;
+    while at < bytes.len() {
+        assert!(bytes[at].is_ascii_digit(), "LATEFORK_ASYNC_NUMBER is a number");
+        number = number * 10 + (bytes[at] - b'0') as u32;
+        at += 1;
+    }
+    number
+}
+
+/// Descriptors that can change a file or a semaphore: write, open, semtimedop,
+/// splice.
+const CHANGES_FILES: [u32; 4] = [2, 3, 17, 20];
+
+/// A call with everything resolved.
+#[derive(Clone, Copy)]
+pub struct Ready {
+    pub index: u32,
+    pub flags: u32,
+    pub status: u32,
+    pub args: u32,
+    pub values: [u32; 6],
+}
+
+/// Fills the call's cells and remembers where they are.
+pub fn prepare(context: Context, call: &Call) -> Ready {
+    let state = shared().call(context.op);
+    memory::prepare_slot(context.op);
+    let status = pointer(context, call.status, Role::Status);
+    let args = pointer(context, call.args, Role::Args);
+    // Known before the arguments are resolved: they may point to them.
+    set(&state.status, status);
+    set(&state.args, args);
+    set(&state.index, call.index.value());
+    set(&state.thread, u32::from(context.thread));
+    let (values, buffer) = arguments(context, call);
+    set(&state.buffer, buffer);
+    memory::stage(status, &STATUS_UNWRITTEN.to_le_bytes(), context.lane());
+    stage_arguments(context, args, &values, call);
+    set(&state.seen, memory::peek(status, context.lane()).unwrap_or(STATUS_UNWRITTEN));
+    set(&state.changes, 0);
+    set(&state.args_hash, args_hash(context.op));
+    set(&state.phase, 1);
+    Ready {
+        index: call.index.value(),
+        flags: call.flags.value(),
+        status,
+        args,
+        values,
+    }
+}
+
+/// Writes only what the descriptor claims, so that nothing lies behind it.
+fn stage_arguments(context: Context, args: u32, values: &[u32; 6], call: &Call) {
+    let claims = call.descriptor().map_or(6, |row| row.claims.min(6));
+    for (at, value) in values.iter().enumerate().take(usize::from(claims)) {
+        let Some(address) = args.checked_add(at as u32 * 4) else {
+            return;
+        };
+        memory::stage(address, &value.to_le_bytes(), context.lane());
+    }
+}
+
+fn args_hash(op: OpIndex) -> u32 {
+    latefork_wire::trace::hash((0..8).map(|word| memory::slot_word(op, slot::ARGS + word * 4)))
+}
+
+/// Makes the call, once or more, as the run's flavour says.
+pub fn run(context: Context, call: &Call) -> Flow {
+    let ready = prepare(context, call);
+    for round in 0..call.times() {
+        issue(context, call, &ready, round);
+    }
+    Flow::Reported
+}
+
+/// Makes the prepared call of `op` in a signal handler.
+pub fn run_prepared(context: Context, op: OpIndex) {
+    let state = shared().call(op);
+    let latefork_wire::op::Op::Prepare(call) = shared().program().step(op.index()).op else {
+        return;
+    };
+    if get(&state.phase) == 0 {
+        return;
+    }
+    let context = Context { op, ..context };
+    let ready = prepare(context, &call);
+    issue(context, &call, &ready, 0);
+}
+
+fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
+    let shared = shared();
+    let state = shared.call(context.op);
+    if round > 0 {
+        memory::clear_counters(context.op);
+    }
+    let from = sys::gettid();
+    set(&state.from, from);
+    set(&state.phase, 2);
+    if CHANGES_FILES.contains(&ready.index) {
+        set(&shared.touched, 1);
+    }
+    shared.set_pending(context.op, Pending::Yes);
+    context.reporter().report_as(
+        from,
+        Detail::Issued {
+            status: ready.status,
+            args: ready.args,
+            index: ready.index,
+            buffer: get(&state.buffer),
+            round,
+            hash: memory::buffer_hash(context.op, ready.index),
+        },
+    );
+    let rows = call.watch.table().then(|| table::read_all(context));
+    let value = match shared.is_control() {
+        true => control::make(context, ready),
+        false => make(context, call, ready),
+    };
+    let tid = sys::gettid();
+    arrived(context, from, tid);
+    note_return(context, value, from, tid);
+    if let Some(rows) = rows {
+        table::compare(context, &rows);
+    }
+    if (value as i32) < 0 {
+        shared.set_pending(context.op, Pending::No);
+    }
+}
+
+/// The system call itself, through the counting stub.
+fn make(context: Context, call: &Call, ready: &Ready) -> u32 {
+    let mut frame = registers::frame(context.op, ready);
+    let fault = FailNth::arm(call.fail_nth);
+    let keep = if call.watch.registers() {
+        Keep::Registers
+    } else {
+        Keep::Nothing
+    };
+    // SAFETY: ebp is this operation's slot.
+    let value = unsafe { rt::stub(&mut frame, keep) };
+    fault.disarm();
+    if call.watch.registers() {
+        registers::compare(context, &frame, value);
+    }
+    value
+}
+
+/// fail-nth of the task, armed for the next system call alone.
+struct FailNth {
+    fd: Option<sys::Fd>,
+}
+
+impl FailNth {
+    fn arm(nth: u8) -> Self {
+        if nth == 0 {
+            return Self { fd: None };
+        }
+        let fd = sys::open("/proc/thread-self/fail-nth", sys::O_RDWR | sys::O_CLOEXEC);
+        if fd < 0 {
+            crate::shared::agent_error(latefork_wire::trace::AgentFault::Unsupported, fd);
+            return Self { fd: None };
+        }
+        let digits = [b'0' + nth / 100, b'0' + nth / 10 % 10, b'0' + nth % 10];
+        sys::write(fd, &digits);
+        Self { fd: Some(fd) }
+    }
+
+    /// The descriptor belongs to the task that armed it: the worker, if the
+    /// call forked.
+    fn disarm(self) {
+        if let Some(fd) = self.fd {
+            sys::write(fd, b"0");
+            sys::close(fd);
+        }
+    }
+}
+
+/// The continuation is here: who is who from now on.
+fn arrived(context: Context, from: u32, tid: u32) {
+    let shared = shared();
+    if !crate::shared::in_child() {
+        set(&shared.threads[usize::from(context.thread)].now, tid);
+    }
+    if tid != from {
+        shared.add_worker(from);
+    }
+}
+
+fn note_return(context: Context, value: u32, from: u32, tid: u32) {
+    let state = shared().call(context.op);
+    let seen = memory::peek(get(&state.status), context.lane());
+    let hash = memory::buffer_hash(context.op, get(&state.index));
+    context.reporter().report_as(
+        tid,
+        Detail::Returned {
+            value,
+            from,
+            continuations: memory::slot_word(context.op, slot::CONTINUATIONS),
+            status: seen.unwrap_or(STATUS_UNWRITTEN),
+            hash,
+            canaries: memory::damaged_canaries(context.op),
+        },
+    );
+    notice(context.op, context.lane(), 0);
+}
+
+/// Looks whether the status of `op` changed since it was last seen.
+fn notice(op: OpIndex, lane: u32, late: u32) -> Option<u32> {
+    let state = shared().call(op);
+    let new = memory::peek(get(&state.status), lane)?;
+    let old = get(&state.seen);
+    if new == old {
+        return None;
+    }
+    set(&state.seen, new);
+    let changes = get(&state.changes) + 1;
+    set(&state.changes, changes);
+    shared().set_pending(op, Pending::No);
+    reporter_of(op, state).report(Detail::Status {
+        old,
+        new,
+        hash: memory::buffer_hash(op, get(&state.index)),
+        changes,
+        late,
+    });
+    Some(new)
+}
+
+fn reporter_of(op: OpIndex, state: &CallState) -> Reporter {
+    Reporter::new(get(&state.thread) as u8 % 4, op)
+}
+
+/// Looks at every status that is still missing.
+pub fn notice_statuses(context: Context) {
+    for (at, word) in shared().pending.iter().enumerate() {
+        let mut bits = get(word);
+        while bits != 0 {
+            let op = OpIndex::new((at * 32) as u8 + bits.trailing_zeros() as u8);
+            bits &= bits - 1;
+            notice(op, context.lane(), 1);
+        }
+    }
+}
+
+/// The status of `op` as last seen, after another look; `None` while it is
+/// missing.
+pub fn status_now(context: Context, op: OpIndex) -> Option<u32> {
+    notice(op, context.lane(), 1);
+    let state = shared().call(op);
+    (get(&state.changes) > 0).then(|| get(&state.seen))
+}
+
+/// What every call has left, once nothing of the program runs any more.
+pub fn write_finals() {
+    let shared = shared();
+    let program = shared.program();
+    for at in 0..program.len() {
+        let op = OpIndex::new(at as u8);
+        let state = shared.call(op);
+        if get(&state.phase) != 2 {
+            continue;
+        }
+        // Everything that was withheld is answered by now: a slow page may be
+        // touched.
+        touch_slow(get(&state.status));
+        notice(op, 0, 1);
+        write_final(op, state);
+        let watch = match program.step(at).op {
+            latefork_wire::op::Op::Async(call) | latefork_wire::op::Op::Prepare(call) => call.watch,
+            _ => continue,
+        };
+        if watch == latefork_wire::call::Watch::Bytes {
+            write_bytes(op, state);
+        }
+    }
+}
+
+fn touch_slow(at: u32) {
+    if matches!(
+        latefork_wire::resolve::ground(at),
+        latefork_wire::resolve::Ground::Slow { .. }
+    ) {
+        memory::get_guarded(at, &mut [0], 0);
+    }
+}
+
+fn write_final(op: OpIndex, state: &CallState) {
+    let second = memory::slot_word(op, slot::SECOND);
+    let continuations = memory::slot_word(op, slot::CONTINUATIONS);
+    let reporter = reporter_of(op, state);
+    if continuations > 1 {
+        reporter.report(Detail::Second {
+            second,
+            continuations,
+        });
+    }
+    reporter.report(Detail::Final {
+        continuations,
+        status: get(&state.seen),
+        changes: get(&state.changes),
+        hash: memory::buffer_hash(op, get(&state.index)),
+        canaries: memory::damaged_canaries(op),
+        altered: u32::from(args_hash(op) != get(&state.args_hash)),
+    });
+}
+
+fn write_bytes(op: OpIndex, state: &CallState) {
+    for offset in (0..100).step_by(20) {
+        let [b0, b4, b8, b12, b16] = memory::buffer_words(op, offset);
+        reporter_of(op, state).report(Detail::Bytes {
+            offset,
+            b0,
+            b4,
+            b8,
+            b12,
+            b16,
+        });
+    }
+}
+
+/// Makes the plain call in this thread; its result is the step's.
+pub fn run_plain(context: Context, call: &Call) -> Flow {
+    let ready = prepare(context, call);
+    set(&shared().call(context.op).phase, 1);
+    let Some(number) = plain_number(ready.index) else {
+        return Flow::Done(sys::EINVAL);
+    };
+    let fault = FailNth::arm(call.fail_nth);
+    let mut value = 0;
+    for _ in 0..call.times() {
+        value = sys::call(number, &ready.values);
+    }
+    fault.disarm();
+    Flow::Done(value)
+}
+
+/// The system call number of a descriptor's function.
+pub fn plain_number(index: u32) -> Option<u32> {
+    let row = latefork_wire::call::DESCRIPTORS.get(index as usize)?;
+    if index == u32::from(ASYNC_INDEX) {
+        return Some(ASYNC_NUMBER);
+    }
+    row.plain.map(u32::from)
+}

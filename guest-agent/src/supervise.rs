@@ -1,0 +1,339 @@
+//! Init's part of a run: starts the victim, watches it, ends it, and makes
+//! the next one.
+
+use core::sync::atomic::Ordering::{AcqRel, Acquire};
+
+use latefork_wire::frame::{RunOptions, Teardown};
+use latefork_wire::op::OpIndex;
+use latefork_wire::program::{Ending, Setup};
+use latefork_wire::trace::{AgentFault, Detail, Outcome};
+
+use crate::helper::{self, Ask};
+use crate::interp::{Context, calls};
+use crate::shared::{Reporter, agent_error, get, set, shared};
+use crate::victim::{CHILD_ENDED, END_NOW, FINALS_WRITTEN, STEPS_DONE, WRITE_FINALS};
+use crate::{files, leak, sys, tasks, victim};
+
+/// Ticks that a program gets where the host names none: longer than the
+/// kernel's own hung-task check needs.
+const WATCHDOG_TICKS: u32 = 500;
+/// Ticks for a victim to end when told, and when killed.
+const END_TICKS: u32 = 100;
+const KILL_TICKS: u32 = 300;
+
+/// The agent's hold on its current victim.
+pub struct Supervisor {
+    victim: Option<u32>,
+}
+
+/// How a victim's run ended.
+struct Run {
+    outcome: Outcome,
+    /// Wait status, once the victim is gone.
+    status: Option<u32>,
+    /// Live tasks once quiet.
+    tasks: u32,
+    continuations: u32,
+    pending: u32,
+}
+
+/// Makes the futex wait of init end when a child does.
+extern "C" fn on_child(_sig: u32) {
+    shared().state.fetch_or(CHILD_ENDED, AcqRel);
+}
+
+impl Supervisor {
+    pub fn new() -> Self {
+        // No SA_RESTART: an interrupted wait looks at its word again. The
+        // restorer is the one of handlers with siginfo.
+        let handler = on_child as *const () as u32;
+        sys::sigaction(sys::SIGCHLD, handler, sys::SA_SIGINFO);
+        Self { victim: None }
+    }
+
+    /// Makes a parked victim where there is none.
+    pub fn park_victim(&mut self) {
+        if self.victim.is_some() {
+            return;
+        }
+        let shared = shared();
+        set(&shared.go, 0);
+        set(&shared.parked, 0);
+        let pid = sys::fork();
+        if pid == 0 {
+            victim::run();
+        }
+        if pid < 0 {
+            agent_error(AgentFault::Fork, pid);
+            return;
+        }
+        self.victim = Some(pid as u32);
+        for _ in 0..200 {
+            if shared.parked.load(Acquire) == 1 {
+                return;
+            }
+            sys::sched_yield();
+        }
+        // It did not come that far without a sleep of ours.
+        sys::sleep_ticks(2);
+    }
+
+    /// Runs a program; its trace lies in shared memory afterwards.
+    pub fn run(&mut self, program: &[u8], options: &RunOptions) {
+        let repeats = u32::from(options.leak_repeats);
+        if repeats == 0 {
+            let run = self.run_once(program, options);
+            end(&run);
+            return;
+        }
+        let options = RunOptions {
+            teardown: Teardown::Full,
+            ..*options
+        };
+        let mut seen = [leak::Counters::default(); 3];
+        let mut run = Run::not_started();
+        for counters in &mut seen {
+            for _ in 0..repeats {
+                run = self.run_once(program, &options);
+            }
+            *counters = leak::measure();
+        }
+        leak::report(&seen, repeats);
+        end(&run);
+    }
+
+    fn run_once(&mut self, program: &[u8], options: &RunOptions) -> Run {
+        self.park_victim();
+        let shared = shared();
+        shared.reset();
+        shared.load(program);
+        set(&shared.flavour, options.flavour as u32);
+        set(&shared.baseline, sys::task_count());
+        let Some(victim) = self.victim else {
+            return Run::not_started();
+        };
+        set(&shared.leader, victim);
+        shared.go.store(1, core::sync::atomic::Ordering::Release);
+        sys::futex_wake(&shared.go);
+        let ticks = match options.watchdog_ticks {
+            0 => WATCHDOG_TICKS,
+            ticks => u32::from(ticks),
+        };
+        let mut run = self.watch(victim, ticks);
+        self.settle(victim, &mut run);
+        if options.teardown == Teardown::Leave && run.outcome == Outcome::Done {
+            run.outcome = Outcome::LeftRunning;
+            return run;
+        }
+        self.tear_down(victim, &mut run);
+        self.clean_up();
+        run
+    }
+
+    /// Waits until the victim is done, dead, or out of time.
+    fn watch(&mut self, victim: u32, ticks: u32) -> Run {
+        let shared = shared();
+        let start = sys::now_ms();
+        let mut told = false;
+        let mut run = Run::not_started();
+        loop {
+            let bits = shared.state.load(Acquire);
+            if bits & CHILD_ENDED != 0 {
+                shared.state.fetch_and(!CHILD_ENDED, AcqRel);
+                run.status = reap(victim);
+                if run.status.is_some() {
+                    run.outcome = match bits & FINALS_WRITTEN {
+                        0 => Outcome::Died,
+                        _ => Outcome::Done,
+                    };
+                    return run;
+                }
+                continue;
+            }
+            if bits & FINALS_WRITTEN != 0 {
+                run.outcome = Outcome::Done;
+                return run;
+            }
+            if bits & STEPS_DONE != 0 && !told {
+                told = true;
+                drain(shared.program().setup());
+                set(&shared.finish, WRITE_FINALS);
+                sys::futex_wake(&shared.finish);
+            }
+            let passed = sys::now_ms().wrapping_sub(start) / 10;
+            if passed >= ticks {
+                run.outcome = Outcome::Hung;
+                return run;
+            }
+            sys::futex_wait(&shared.state, bits, Some(ticks - passed));
+        }
+    }
+
+    /// What is left of the program before its end: tasks, statuses.
+    fn settle(&self, victim: u32, run: &mut Run) {
+        let shared = shared();
+        let phases = shared.threads.iter().map(|thread| get(&thread.phase));
+        run.continuations = phases.filter(|phase| matches!(phase, 1 | 2)).count() as u32;
+        if run.status.is_none() {
+            let baseline = get(&shared.baseline);
+            run.tasks = (sys::task_count() + 1).wrapping_sub(baseline);
+            if run.tasks != run.continuations {
+                run.tasks = tasks::report(Reporter::AGENT, victim).0;
+            }
+        } else {
+            run.continuations = 0;
+        }
+        if run.outcome != Outcome::Done {
+            release_all();
+            if run.outcome == Outcome::Died {
+                calls::write_finals();
+            }
+        }
+        run.pending = shared.pending_count();
+    }
+
+    fn tear_down(&mut self, victim: u32, run: &mut Run) {
+        let shared = shared();
+        let over = run.outcome == Outcome::Done;
+        if run.status.is_none() {
+            let ending = shared.program().setup().ending;
+            if over && ending != Ending::Kill {
+                set(&shared.finish, END_NOW);
+                sys::futex_wake(&shared.finish);
+                run.status = await_end(victim, END_TICKS);
+            }
+            if run.status.is_none() {
+                sys::kill(victim, 9);
+                run.status = await_end(victim, KILL_TICKS);
+            }
+        }
+        self.victim = None;
+        match run.status {
+            Some(status) => Reporter::AGENT.report(Detail::Victim {
+                pid: victim,
+                status,
+                over: u32::from(over),
+                tasks: run.tasks,
+                ms: sys::now_ms(),
+            }),
+            None => {
+                tasks::report(Reporter::AGENT, victim);
+                run.outcome = Outcome::Stuck;
+            }
+        }
+    }
+
+    /// Undoes what a program did to the machine.
+    fn clean_up(&self) {
+        let shared = shared();
+        for child in &shared.children {
+            let pid = get(child);
+            if pid != 0 {
+                sys::kill(pid, 9);
+            }
+        }
+        let fuse_used = shared.fuse.iter().any(|file| get(&file.used) != 0);
+        if fuse_used || get(&shared.undo) != 0 || get(&shared.traced) != 0 {
+            helper::ask(Ask::Reset, [0; 4]);
+        }
+        if get(&shared.touched) != 0 {
+            files::refresh();
+        }
+        reap(0);
+    }
+}
+
+impl Run {
+    fn not_started() -> Self {
+        Self {
+            outcome: Outcome::NotStarted,
+            status: None,
+            tasks: 0,
+            continuations: 0,
+            pending: 0,
+        }
+    }
+}
+
+fn end(run: &Run) {
+    Reporter::AGENT.report(Detail::End {
+        outcome: run.outcome as u32,
+        tasks: run.tasks,
+        pending: run.pending,
+        continuations: run.continuations,
+        lost: shared().lost(),
+        ms: sys::now_ms(),
+    });
+}
+
+/// Takes what ended; the victim's status if it did. Orphans and siblings of
+/// the program are reported, the helper's end is the agent's own trouble.
+fn reap(victim: u32) -> Option<u32> {
+    let mut found = None;
+    loop {
+        let (pid, status) = sys::wait4(-1, sys::WNOHANG);
+        if pid <= 0 {
+            return found;
+        }
+        let pid = pid as u32;
+        if pid == victim {
+            found = Some(status);
+            continue;
+        }
+        let number = shared().children.iter().position(|child| get(child) == pid);
+        Reporter::AGENT.report(Detail::Child {
+            pid,
+            status,
+            number: number.map_or(u32::MAX, |number| number as u32),
+        });
+    }
+}
+
+fn await_end(victim: u32, ticks: u32) -> Option<u32> {
+    let shared = shared();
+    let start = sys::now_ms();
+    loop {
+        let bits = shared.state.fetch_and(!CHILD_ENDED, AcqRel) & !CHILD_ENDED;
+        if let Some(status) = reap(victim) {
+            return Some(status);
+        }
+        let passed = sys::now_ms().wrapping_sub(start) / 10;
+        if passed >= ticks {
+            return None;
+        }
+        sys::futex_wait(&shared.state, bits, Some(ticks - passed));
+    }
+}
+
+/// Answers whatever the FUSE server holds.
+fn release_all() {
+    let shared = shared();
+    let mut held = false;
+    for file in &shared.fuse {
+        for word in [&file.hold, &file.fail, &file.delay] {
+            set(word, 0);
+        }
+        held |= get(&file.held) != 0;
+    }
+    if held {
+        helper::ask(Ask::Release, [0; 4]);
+    }
+}
+
+/// After the last step: FUSE answers, and what still runs gets its time.
+fn drain(setup: Setup) {
+    release_all();
+    let shared = shared();
+    let context = Context {
+        thread: 0,
+        op: OpIndex::new(0),
+    };
+    let rest = u32::from(setup.rest).min(50);
+    for tick in 0..rest.max(2) {
+        if tick >= rest && shared.pending_count() == 0 {
+            break;
+        }
+        sys::sleep_ticks(1);
+        calls::notice_statuses(context);
+    }
+}
