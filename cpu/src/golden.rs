@@ -45,9 +45,10 @@ impl Reader<'_> {
     }
 }
 
-const CODE: u32 = 0x1000;
+/// Where the instruction is.
+pub(crate) const CODE: u32 = 0x1000;
 const HANDLERS: u32 = 0x2000;
-/// Where ESI and EDI point.
+/// Where ESI and EDI point unless a test moves them.
 pub(crate) const OPERAND: u32 = 0x3000;
 const STACK: u32 = 0x8000;
 const HLT: u8 = 0xF4;
@@ -55,15 +56,25 @@ const HLT: u8 = 0xF4;
 /// 64 KiB of RAM and a CPU in real mode with 32-bit code and segments of 4 GiB. Every exception ends at a HLT of its own.
 pub(crate) struct Machine {
     pub(crate) cpu: Cpu,
+    pub(crate) cr0: u32,
+    pub(crate) cr4: u32,
+    pub(crate) operand: u32,
     ram: Vec<Cell<u8>>,
     dirty: Vec<Cell<u64>>,
 }
 
 impl Machine {
     pub(crate) fn new() -> Machine {
+        Machine::with_model(CpuModel::Sse)
+    }
+
+    pub(crate) fn with_model(model: CpuModel) -> Machine {
         let ram = vec![Cell::new(0); 0x10000];
         let machine = Machine {
-            cpu: Cpu::new(CpuModel::Sse),
+            cpu: Cpu::new(model),
+            cr0: cr0::NE,
+            cr4: cr4::OSFXSR | cr4::OSXMMEXCPT,
+            operand: OPERAND,
             ram,
             dirty: vec![Cell::new(0)],
         };
@@ -87,8 +98,8 @@ impl Machine {
     /// Executes one instruction; the vector of the exception that it raised, if any.
     pub(crate) fn execute(&mut self, code: &[u8]) -> Option<u8> {
         let core = &mut *self.cpu.core;
-        core.set_cr0(cr0::ET | cr0::NE);
-        core.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
+        core.set_cr0(cr0::ET | self.cr0);
+        core.cr4 = self.cr4;
         for which in seg::ES..=seg::GS {
             let segment = Segment {
                 limit: u32::MAX,
@@ -100,8 +111,8 @@ impl Machine {
         core.eip = CODE;
         core.halted = false;
         core.regs[gpr::ESP] = STACK;
-        core.regs[gpr::ESI] = OPERAND;
-        core.regs[gpr::EDI] = OPERAND;
+        core.regs[gpr::ESI] = self.operand;
+        core.regs[gpr::EDI] = self.operand;
         self.write(CODE, code);
         self.write(CODE + code.len() as u32, &[HLT]);
         let regions = [Region {

@@ -19,6 +19,8 @@ pub(crate) mod scalar;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use lower::lower;
 

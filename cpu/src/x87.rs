@@ -20,6 +20,8 @@ pub(crate) mod transcendental;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod tests;
 
 use control::{
     BUSY, C1, CONDITION_CODES, Control, ERROR_SUMMARY, EXCEPTIONS, INITIAL_CONTROL, STACK_FAULT,
