@@ -199,7 +199,7 @@ impl Core {
         self.translate(memory, linear, Access::Write, user)?;
         let last = linear.wrapping_add(size - 1);
         if (linear ^ last) & !PAGE_OFFSET != 0 {
-            self.translate(memory, last, Access::Write, user)?;
+            self.translate(memory, last & !PAGE_OFFSET, Access::Write, user)?;
         }
         Ok(())
     }
@@ -212,6 +212,7 @@ impl Core {
         linear: u32,
         size: u32,
     ) -> Result<u64, Raised> {
+        self.check_alignment(linear, size, self.user)?;
         self.probe_write(memory, linear, size, self.user)?;
         self.load_slow(memory, linear, size, self.user)
     }
@@ -228,6 +229,7 @@ impl Core {
         size: u32,
         user: u8,
     ) -> Result<u64, Raised> {
+        self.check_alignment(linear, size, user)?;
         let in_first = (PAGE_OFFSET + 1 - (linear & PAGE_OFFSET)).min(size);
         let first = self.physical(memory, linear, Access::Read, user)?;
         let second = if in_first < size {
@@ -235,7 +237,6 @@ impl Core {
         } else {
             None
         };
-        self.check_alignment(linear, size, user)?;
         self.watch(linear, first, size, Direction::Read)?;
         self.refresh_tag(memory, linear);
         let Some(second) = second else {
@@ -265,6 +266,7 @@ impl Core {
         user: u8,
         value: u64,
     ) -> Result<(), Raised> {
+        self.check_alignment(linear, size, user)?;
         let in_first = (PAGE_OFFSET + 1 - (linear & PAGE_OFFSET)).min(size);
         let first = self.physical(memory, linear, Access::Write, user)?;
         let second = if in_first < size {
@@ -272,7 +274,6 @@ impl Core {
         } else {
             None
         };
-        self.check_alignment(linear, size, user)?;
         self.watch(linear, first, size, Direction::Write)?;
         let Some(second) = second else {
             self.write_physical(memory, first, size, value)?;
@@ -307,7 +308,13 @@ impl Core {
         self.cr0 & cr0::AM != 0 && self.system_flags & flags::AC != 0
     }
 
-    fn check_alignment(&mut self, linear: u32, size: u32, user: u8) -> Result<(), Raised> {
+    /// Before the page tables are looked at, as processors do it.
+    pub(crate) fn check_alignment(
+        &mut self,
+        linear: u32,
+        size: u32,
+        user: u8,
+    ) -> Result<(), Raised> {
         if user != 0 && self.alignment_checked() && linear & (size - 1) != 0 {
             return Err(self.raise(Exception::AlignmentCheck));
         }

@@ -126,6 +126,7 @@ fn cmpxchg8b(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 
 fn cmpxchg8b_checked(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
     let linear = core.writable(op.seg, op.ea(core), 8)?;
+    core.check_alignment(linear, 8, core.user)?;
     core.probe_write(memory, linear, 8, core.user)?;
     let old: u64 = core.load_linear(memory, linear, core.user)?;
     let pair =

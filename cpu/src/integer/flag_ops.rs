@@ -136,11 +136,11 @@ fn bound<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 fn bound_checked<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
     let at = op.ea(core);
     let signed = |value: W| W::sext(value.zext()).cast_signed();
-    let lower = signed(core.load(memory, op.seg, at)?);
-    let second = at.wrapping_add(W::BYTES) & op.address_mask();
-    let upper = signed(core.load(memory, op.seg, second)?);
     let index = W::sext(core.reg::<W>(op.dst)).cast_signed();
-    if index < lower || index > upper {
+    let lower = signed(core.load(memory, op.seg, at)?);
+    // An index below the lower bound leaves the upper one unread.
+    let second = at.wrapping_add(W::BYTES) & op.address_mask();
+    if index < lower || index > signed(core.load(memory, op.seg, second)?) {
         return Err(core.raise(Exception::BoundRange));
     }
     Ok(())

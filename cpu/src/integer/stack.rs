@@ -98,8 +98,8 @@ fn pop_memory<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 fn pusha<W: Word>(core: &mut Core, memory: &Memory<'_>, _: &Op) -> Flow {
     let offset = core.stack_offset((W::BYTES * 8).wrapping_neg());
     for n in 0..8u8 {
-        let value = W::cut(core.reg::<W>(7 - n));
-        let at = core.stack_offset((W::BYTES * u32::from(8 - n)).wrapping_neg());
+        let value = W::cut(core.reg::<W>(n));
+        let at = core.stack_offset((W::BYTES * u32::from(n + 1)).wrapping_neg());
         if core.store(memory, seg::SS, at, value).is_err() {
             return Flow::Raised;
         }
@@ -148,6 +148,7 @@ fn enter_checked<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Resu
     let bottom = core.stack_offset(depth.wrapping_sub(op.imm & 0xffff));
     // The last byte must be writable, or the instruction faults.
     let linear = core.writable(seg::SS, bottom, W::BYTES)?;
+    core.check_alignment(linear, W::BYTES, core.user)?;
     core.probe_write(memory, linear, W::BYTES, core.user)?;
     core.set_reg::<W>(5, frame);
     core.set_stack(bottom);

@@ -24,6 +24,13 @@ trait StringOperation {
 
     fn once(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised>;
 
+    /// What is checked even if the count is 0.
+    #[inline(always)]
+    fn permitted(core: &mut Core, memory: &Memory<'_>) -> Result<(), Raised> {
+        let _ = (core, memory);
+        Ok(())
+    }
+
     /// Does up to `most` iterations at once where nothing can go wrong, and
     /// returns how many: 0 if the next one needs `once`.
     #[inline(always)]
@@ -103,8 +110,9 @@ impl<W: Word> StringOperation for Cmps<W> {
 
     #[inline(always)]
     fn once(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
-        let first: W = core.load(memory, op.seg, index(core, gpr::ESI, op))?;
+        // The order shows in CR2: processors read the destination first.
         let second: W = core.load(memory, seg::ES, index(core, gpr::EDI, op))?;
+        let first: W = core.load(memory, op.seg, index(core, gpr::ESI, op))?;
         Sub::apply::<W>(&mut core.flags, first.zext(), second.zext());
         advance::<W>(core, gpr::ESI, op, 1);
         advance::<W>(core, gpr::EDI, op, 1);
@@ -133,6 +141,11 @@ fn port<W: Word>(core: &Core) -> (u16, u8) {
 
 struct Ins<W>(std::marker::PhantomData<W>);
 impl<W: Word> StringOperation for Ins<W> {
+    fn permitted(core: &mut Core, memory: &Memory<'_>) -> Result<(), Raised> {
+        let (port, size) = port::<W>(core);
+        core.check_port(memory, port, size)
+    }
+
     fn once(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
         let (port, size) = port::<W>(core);
         core.check_port(memory, port, size)?;
@@ -149,6 +162,11 @@ impl<W: Word> StringOperation for Ins<W> {
 
 struct Outs<W>(std::marker::PhantomData<W>);
 impl<W: Word> StringOperation for Outs<W> {
+    fn permitted(core: &mut Core, memory: &Memory<'_>) -> Result<(), Raised> {
+        let (port, size) = port::<W>(core);
+        core.check_port(memory, port, size)
+    }
+
     fn once(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
         let (port, size) = port::<W>(core);
         core.check_port(memory, port, size)?;
@@ -172,7 +190,7 @@ fn allowance(core: &Core, op: &Op) -> u64 {
 fn repeat<S: StringOperation>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let mask = op.address_mask();
     if core.regs[gpr::ECX] & mask == 0 {
-        return Flow::Next;
+        return S::permitted(core, memory).into();
     }
     let allowance = allowance(core, op);
     let mut done = 0u64;

@@ -95,13 +95,13 @@ impl Core {
     ) -> Result<(u32, Selector), Raised> {
         let at = op.ea(self);
         let width = Width::of(op);
-        // One operand: all of it must be inside the segment.
-        self.readable(op.seg, at, width.bytes() + u16::BYTES)?;
         let offset = match width {
             Width::Word => u32::from(self.load::<u16>(memory, op.seg, at)?),
             Width::Dword => self.load::<u32>(memory, op.seg, at)?,
         };
-        let selector = self.load::<u16>(memory, op.seg, at.wrapping_add(width.bytes()))?;
+        // Two accesses: a 16-bit address wraps between them.
+        let behind = at.wrapping_add(width.bytes()) & op.address_mask();
+        let selector = self.load::<u16>(memory, op.seg, behind)?;
         Ok((offset, Selector(selector)))
     }
 
@@ -312,8 +312,13 @@ impl Core {
     fn far_return(&mut self, memory: &Memory<'_>, op: &Op) -> Result<Flow, Raised> {
         let width = Width::of(op);
         let mut stack = Stack::current(self, 0);
+        // CS is read before EIP, and only two bytes of it: CR2 shows that.
+        let mut stack_of_cs = stack;
+        stack_of_cs.skip(width.bytes());
+        let selector = Selector::from_slot(stack_of_cs.pop(self, memory, Width::Word)?);
+        stack_of_cs.skip(width.bytes() - Width::Word.bytes());
         let offset = stack.pop(self, memory, width)?;
-        let selector = Selector::from_slot(stack.pop(self, memory, width)?);
+        stack = stack_of_cs;
         stack.skip(op.imm);
         if self.real_segments() {
             let code = self.real_segment(seg::CS, selector);

@@ -72,9 +72,7 @@ impl Core {
             return self.iret_nested(memory, op);
         }
         let mut stack = Stack::current(self, 0);
-        let offset = stack.pop(self, memory, width)?;
-        let selector = Selector::from_slot(stack.pop(self, memory, width)?);
-        let eflags = stack.pop(self, memory, width)?;
+        let (offset, selector, eflags) = self.pop_frame(memory, &mut stack, width)?;
         if eflags & flags::VM != 0 && self.cpl == 0 {
             return self.iret_to_v86(memory, stack, offset, selector, eflags);
         }
@@ -95,15 +93,31 @@ impl Core {
         Ok(Flow::End)
     }
 
+    /// EIP, CS and EFLAGS, which processors read from the top down.
+    fn pop_frame(
+        &mut self,
+        memory: &Memory<'_>,
+        stack: &mut Stack,
+        width: Width,
+    ) -> Result<(u32, Selector, u32), Raised> {
+        let mut values = [0; 3];
+        for (value, above) in values.iter_mut().zip(0..3).rev() {
+            let mut slot = *stack;
+            slot.skip(width.bytes() * above);
+            *value = slot.pop(self, memory, width)?;
+        }
+        stack.skip(width.bytes() * 3);
+        let [eip, cs, eflags] = values;
+        Ok((eip, Selector::from_slot(cs), eflags))
+    }
+
     /// Real mode, and V86 mode with IOPL 3.
     fn iret_real(&mut self, memory: &Memory<'_>, width: Width) -> Result<Flow, Raised> {
         if self.virtual_8086() && self.iopl() < 3 {
             return Err(self.gp(0));
         }
         let mut stack = Stack::current(self, 0);
-        let offset = stack.pop(self, memory, width)?;
-        let selector = Selector::from_slot(stack.pop(self, memory, width)?);
-        let eflags = stack.pop(self, memory, width)?;
+        let (offset, selector, eflags) = self.pop_frame(memory, &mut stack, width)?;
         let code = self.real_segment(seg::CS, selector);
         self.check_entry(&code, offset, Ext::PROGRAM)?;
         self.iret_flags(eflags, width);

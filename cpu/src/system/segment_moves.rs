@@ -111,11 +111,12 @@ pub(crate) fn push(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     push(core).into()
 }
 
-/// POP Sreg.
+/// POP Sreg. With 32-bit operands only two of the four bytes are read.
 pub(crate) fn pop(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let pop = |core: &mut Core| {
         let mut stack = Stack::current(core, 0);
-        let selector = Selector::from_slot(stack.pop(core, memory, Width::of(op))?);
+        let selector = Selector::from_slot(stack.pop(core, memory, Width::Word)?);
+        stack.skip(Width::of(op).bytes() - Width::Word.bytes());
         let flow = core.load_and_go_on(memory, op.dst, selector.0, op)?;
         stack.commit(core);
         Ok(flow)
@@ -261,12 +262,12 @@ pub(crate) fn arpl<const MEMORY: bool>(core: &mut Core, memory: &Memory<'_>, op:
             }
         };
         let changed = if MEMORY {
-            let linear = core.writable(op.seg, op.ea(core), 2)?;
-            let mut changed = false;
-            core.modify_linear::<u16>(memory, linear, |_, old| {
-                changed = raise(old) != old;
-                raise(old)
-            })?;
+            // Only a selector that changes is written back.
+            let old = u32::from(core.load::<u16>(memory, op.seg, op.ea(core))?);
+            let changed = raise(old) != old;
+            if changed {
+                core.store(memory, op.seg, op.ea(core), u16::cut(raise(old)))?;
+            }
             changed
         } else {
             let old = core.reg::<u16>(op.dst);

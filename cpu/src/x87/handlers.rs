@@ -1,7 +1,7 @@
 //! Handlers: what happens around the unit. Availability (#NM), pending exceptions (#MF), memory operands, pointers.
 //!
 //! The order is the SDM's (volume 3, table 6-2): #NM, then #MF of an earlier instruction, then the faults of the memory operand; only then does the state
-//! change. A store that an unmasked exception suppresses still checks its operand.
+//! change. A store that an unmasked exception suppresses does not touch its operand at all.
 
 use iced_x86::{Code, CpuidFeature, Instruction as Decoded};
 
@@ -223,11 +223,8 @@ fn execute_memory(
         Instruction::ToMemory { format, pops } => {
             no_pending_exception(core)?;
             let pending = core.fpu.to_memory(format, pops);
-            let size = format.size();
-            let linear = core.writable(op.seg, offset, size as u32)?;
-            core.probe_write(memory, linear, size as u32, core.user)?;
             if !pending.suppressed {
-                store(core, memory, linear, &pending.bytes[..size])?;
+                store_operand(core, memory, op, &pending.bytes[..format.size()])?;
             }
             core.fpu.finish_store(&pending);
         }
@@ -239,6 +236,8 @@ fn execute_memory(
     Ok(())
 }
 
+/// Loads 2, 4, 8 or 10 bytes, the last in two accesses: a 16-bit address wraps
+/// between them.
 fn load(
     core: &mut Core,
     memory: &Memory<'_>,
@@ -247,26 +246,14 @@ fn load(
     format: Format,
 ) -> Result<[u8; 10], Raised> {
     let mut bytes = [0; 10];
-    let linear = core.readable(op.seg, offset, format.size() as u32)?;
     match format.size() {
-        2 => bytes[..2].copy_from_slice(
-            &core
-                .load_linear::<u16>(memory, linear, core.user)?
-                .to_le_bytes(),
-        ),
-        4 => bytes[..4].copy_from_slice(
-            &core
-                .load_linear::<u32>(memory, linear, core.user)?
-                .to_le_bytes(),
-        ),
+        2 => bytes[..2].copy_from_slice(&core.load::<u16>(memory, op.seg, offset)?.to_le_bytes()),
+        4 => bytes[..4].copy_from_slice(&core.load::<u32>(memory, op.seg, offset)?.to_le_bytes()),
         size => {
-            bytes[..8].copy_from_slice(
-                &core
-                    .load_linear::<u64>(memory, linear, core.user)?
-                    .to_le_bytes(),
-            );
+            bytes[..8].copy_from_slice(&core.load::<u64>(memory, op.seg, offset)?.to_le_bytes());
             if size == 10 {
-                let high = core.load_linear::<u16>(memory, linear.wrapping_add(8), core.user)?;
+                let behind = offset.wrapping_add(8) & op.address_mask();
+                let high = core.load::<u16>(memory, op.seg, behind)?;
                 bytes[8..].copy_from_slice(&high.to_le_bytes());
             }
         }
@@ -274,22 +261,34 @@ fn load(
     Ok(bytes)
 }
 
-/// Stores 2, 4, 8 or 10 bytes.
+/// Stores an operand of 2, 4, 8 or 10 bytes. As on processors, a fault of the
+/// last two of ten bytes finds the first eight written.
+fn store_operand(
+    core: &mut Core,
+    memory: &Memory<'_>,
+    op: &Op,
+    bytes: &[u8],
+) -> Result<(), Raised> {
+    let offset = op.ea(core);
+    let (low, high) = bytes.split_at(bytes.len().min(8));
+    let linear = core.writable(op.seg, offset, low.len() as u32)?;
+    store(core, memory, linear, low)?;
+    if !high.is_empty() {
+        let behind = offset.wrapping_add(8) & op.address_mask();
+        let linear = core.writable(op.seg, behind, high.len() as u32)?;
+        store(core, memory, linear, high)?;
+    }
+    Ok(())
+}
+
+/// Stores 2, 4 or 8 bytes.
 fn store(core: &mut Core, memory: &Memory<'_>, linear: u32, bytes: &[u8]) -> Result<(), Raised> {
-    if let Some((bytes, rest)) = bytes.split_first_chunk::<8>() {
-        core.store_linear(memory, linear, core.user, u64::from_le_bytes(*bytes))?;
-        if let Some(high) = rest.first_chunk::<2>() {
-            core.store_linear(
-                memory,
-                linear.wrapping_add(8),
-                core.user,
-                u16::from_le_bytes(*high),
-            )?;
-        }
-    } else if let Some(bytes) = bytes.first_chunk::<4>() {
-        core.store_linear(memory, linear, core.user, u32::from_le_bytes(*bytes))?;
-    } else if let Some(bytes) = bytes.first_chunk::<2>() {
-        core.store_linear(memory, linear, core.user, u16::from_le_bytes(*bytes))?;
+    if let Ok(bytes) = bytes.try_into() {
+        core.store_linear(memory, linear, core.user, u64::from_le_bytes(bytes))?;
+    } else if let Ok(bytes) = bytes.try_into() {
+        core.store_linear(memory, linear, core.user, u32::from_le_bytes(bytes))?;
+    } else if let Ok(bytes) = bytes.try_into() {
+        core.store_linear(memory, linear, core.user, u16::from_le_bytes(bytes))?;
     }
     Ok(())
 }
@@ -395,8 +394,9 @@ fn store_image(
 ) -> Result<(), Raised> {
     let size = image.len() as u32;
     let mut linear = core.writable(op.seg, op.ea(core), size)?;
-    core.probe_write(memory, linear, size, core.user)?;
     let unit = layout.environment_size() / 7;
+    core.check_alignment(linear, unit as u32, core.user)?;
+    core.probe_write(memory, linear, size, core.user)?;
     for bytes in image.chunks(unit) {
         store(core, memory, linear, bytes)?;
         linear = linear.wrapping_add(unit as u32);

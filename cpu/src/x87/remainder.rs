@@ -123,7 +123,8 @@ pub(crate) fn scale(a: Operand, b: Operand, control: Control) -> Outcome {
         (true, false) => Outcome::exact(F80::infinity(a.negative())),
         (true, true) if a.is_infinite() => Outcome::invalid(),
         (true, true) => Outcome::exact(F80::zero(a.negative())),
-        _ => match a.finite() {
+        // A scale of zero returns the operand as it is: no underflow.
+        _ => match a.finite().filter(|_| b.finite().is_some()) {
             Some(finite) => scaled(finite, truncated(b), control),
             None => Outcome::exact(a.value),
         },

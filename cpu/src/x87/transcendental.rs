@@ -202,10 +202,10 @@ pub(crate) fn logarithm_plus_one(x: Operand, y: Operand, control: Control) -> Ou
     }
     let negative = x.negative() != y.negative();
     let zero = |operand: Operand| operand.class == Class::Zero;
+    if x.is_infinite() && (x.negative() || zero(y)) || zero(x) && y.is_infinite() {
+        return Outcome::invalid();
+    }
     let outcome = match (x.finite(), y.finite()) {
-        _ if x.is_infinite() && (x.negative() || zero(y)) || zero(x) && y.is_infinite() => {
-            Outcome::invalid()
-        }
         (Some(finite), Some(_)) if finite.negative && finite.exponent >= 0 => Outcome {
             value: x.value,
             raised: PRECISION,

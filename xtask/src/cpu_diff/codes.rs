@@ -11,6 +11,9 @@ pub(crate) fn exclusion(code: Code) -> Option<&'static str> {
         Sgdt | Sidt | Sldt | Smsw | Str => {
             Some("the host's UMIP makes it privileged and the kernel emulates it")
         }
+        _ if matches!(code, Code::Ud0 | Code::Zero_bytes) => {
+            Some("a pseudo-instruction, which the decoder never gives")
+        }
         _ if code.op_code().fwait() => Some("two instructions: FWAIT and another one"),
         _ if !code.op_code().mode32() => Some("exists in 16-bit or 64-bit code only"),
         _ => None,

@@ -16,7 +16,7 @@ use super::rng::Rng;
 use super::wire::{BLOCK, Case, FX_BYTES, Fault, Outcome, Registers};
 
 /// Where the `jmp` after the instruction leads: no page is there.
-const EXIT: u32 = 0x3000_0000;
+const EXIT: u32 = 0x39A7_C5D1;
 /// Far more than any REP of the generator needs.
 const PATIENCE: u64 = 200_000;
 const RF: u32 = 0x1_0000;
