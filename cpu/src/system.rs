@@ -26,6 +26,8 @@ mod segment_moves;
 mod selector;
 mod stack;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 

@@ -130,6 +130,9 @@ pub(crate) fn deliver_exception(
                 _ => return Err(raised),
             },
         };
+        if let Some(address) = next.cr2() {
+            core.cr2 = address;
+        }
         match combine(current, next) {
             Some(combined) => current = combined,
             None => break,
