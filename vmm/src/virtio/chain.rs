@@ -45,6 +45,7 @@ struct Segment {
 pub struct Chain {
     segments: Vec<Segment>,
     len: u32,
+    descriptors: u16,
 }
 
 impl Chain {
@@ -56,6 +57,11 @@ impl Chain {
     /// Whether the chain has no byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Descriptors that the chain is made of, empty buffers too.
+    pub fn descriptors(&self) -> u16 {
+        self.descriptors
     }
 
     /// Walks the chain that starts at descriptor `head` of `queue` into `self`.
@@ -73,7 +79,8 @@ impl Chain {
         self.segments.clear();
         self.len = 0;
         let mut index = head;
-        for _ in 0..queue.size() {
+        for count in 1..=queue.size() {
+            self.descriptors = count;
             let descriptor = read_descriptor(memory, queue, index)?;
             self.add(memory, &descriptor, direction)?;
             if !descriptor.has_next() {

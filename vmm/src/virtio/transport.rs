@@ -47,6 +47,8 @@ pub enum RegisterWrite {
     Notify(usize),
     /// The driver set `DRIVER_OK`: the queues are ready.
     Started,
+    /// The driver disabled queue `.0`; its rings are gone.
+    Disabled(usize),
     /// The driver reset the device.
     Reset,
 }
@@ -234,12 +236,12 @@ impl Transport {
             }
             virtio_mmio::VIRTIO_MMIO_STATUS => return self.write_status(value),
             virtio_mmio::VIRTIO_MMIO_SHM_SEL => self.registers.shm_sel = value,
-            register => self.write_queue(register, value)?,
+            register => return self.write_queue(register, value),
         }
         Ok(RegisterWrite::Done)
     }
 
-    fn write_queue(&mut self, register: u32, value: u32) -> Result<(), Misuse> {
+    fn write_queue(&mut self, register: u32, value: u32) -> Result<RegisterWrite, Misuse> {
         let Some(write) = QueueWrite::of(register) else {
             // Everything that can be written is known here: what is left can
             // only be read, or is not there.
@@ -250,19 +252,19 @@ impl Transport {
         };
         let features_ok = self.registers.status.has(DeviceStatus::FEATURES_OK);
         let event_idx = self.registers.driver_features & FEATURE_EVENT_IDX != 0;
-        let selected = usize::try_from(self.registers.queue_sel).ok();
-        let queue = selected.and_then(|index| self.queues.get_mut(index));
-        let queue = queue.ok_or(Misuse::NoSuchQueue)?;
+        let index = usize::try_from(self.registers.queue_sel).unwrap_or(usize::MAX);
+        let queue = self.queues.get_mut(index).ok_or(Misuse::NoSuchQueue)?;
         match write {
-            QueueWrite::Size => queue.set_size(value),
-            QueueWrite::Address(area, half) => queue.set_address(area, half, value),
+            QueueWrite::Size => queue.set_size(value)?,
+            QueueWrite::Address(area, half) => queue.set_address(area, half, value)?,
             QueueWrite::Ready if value == 0 => {
                 queue.reset();
-                Ok(())
+                return Ok(RegisterWrite::Disabled(index));
             }
-            QueueWrite::Ready if !features_ok => Err(Misuse::QueueSetup),
-            QueueWrite::Ready => queue.enable(event_idx),
+            QueueWrite::Ready if !features_ok => return Err(Misuse::QueueSetup),
+            QueueWrite::Ready => queue.enable(event_idx)?,
         }
+        Ok(RegisterWrite::Done)
     }
 
     fn write_features(&mut self, value: u32) -> Result<(), Misuse> {

@@ -21,6 +21,10 @@ const TX: usize = 1;
 /// Linux fills the first with buffers of 4 KiB as soon as it starts, so a short
 /// one saves boot time and memory; the third is never used by this device.
 const QUEUE_SIZES: &[u16] = &[32, 64, 8];
+/// Chains from the guest are held until they use this share of their ring. The
+/// rest is enough for the longest packet of Linux, 64 KiB in pieces of a page,
+/// so the driver never waits for what is held.
+const HELD_SHARE: u16 = 4;
 /// `VIRTIO_VSOCK_F_STREAM` (section 5.10.3).
 const FEATURE_STREAM: u64 = 1;
 
@@ -35,8 +39,16 @@ pub struct VirtioVsock {
 }
 
 /// What the device has still to do.
+///
+/// Buffers of packets from the guest are given back in bulk ([`HELD_SHARE`]):
+/// each time costs the guest an interrupt and a turn of its worker thread, in
+/// the middle of whatever it is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Work {
+    /// Heads of chains that were taken and not given back yet.
+    held: Vec<u16>,
+    /// Descriptors of those chains.
+    held_descriptors: u16,
     /// There may be packets from the guest: it said so, or they had to wait.
     transmit: bool,
     /// The driver was asked to notify of new buffers for packets to it.
@@ -142,20 +154,21 @@ impl VirtioVsock {
                 return Ok(());
             }
             let queue = self.transport.queue_mut(TX);
-            let head = match queue.pop(memory, Direction::FromDriver, &mut self.chain)? {
+            match queue.pop(memory, Direction::FromDriver, &mut self.chain)? {
                 Popped::Nothing => break,
                 Popped::Chain { head } => {
                     if let Err(misuse) = self.take_packet(memory) {
                         self.transport.note(misuse);
                     }
-                    head
+                    self.hold(head, self.chain.descriptors());
                 }
                 Popped::Malformed { head, misuse } => {
                     self.transport.note(misuse);
-                    head
+                    // How many descriptors it uses is not known.
+                    self.hold(head, QUEUE_SIZES[TX]);
                 }
             };
-            self.transport.queue_mut(TX).complete(memory, head, 0)?;
+            self.give_back(memory)?;
             *budget -= 1;
         }
         let queue = self.transport.queue_mut(TX);
@@ -163,6 +176,25 @@ impl VirtioVsock {
         // The guest stands still, so more can only lie there if its rings
         // overlap each other. That waits for the next call.
         self.work.transmit = queue.has_available(memory)?;
+        Ok(())
+    }
+
+    fn hold(&mut self, head: u16, descriptors: u16) {
+        self.work.held.push(head);
+        let all = self.work.held_descriptors.saturating_add(descriptors);
+        self.work.held_descriptors = all;
+    }
+
+    /// Gives back the chains that are held, once they are enough.
+    fn give_back<M: GuestMemory>(&mut self, memory: &M) -> Result<(), Misuse> {
+        let queue = self.transport.queue_mut(TX);
+        if self.work.held_descriptors < queue.size() / HELD_SHARE {
+            return Ok(());
+        }
+        self.work.held_descriptors = 0;
+        for head in self.work.held.drain(..) {
+            queue.complete(memory, head, 0)?;
+        }
         Ok(())
     }
 
@@ -249,8 +281,14 @@ impl MmioDevice for VirtioVsock {
                 self.work = Work {
                     transmit: true,
                     wants_buffers: true,
+                    ..Work::default()
                 };
             }
+            RegisterWrite::Disabled(TX) => {
+                self.work.held.clear();
+                self.work.held_descriptors = 0;
+            }
+            RegisterWrite::Disabled(_) => {}
             RegisterWrite::Reset => {
                 self.work = Work::default();
                 self.host.guest_is_gone();
@@ -283,6 +321,9 @@ impl Persist for VirtioVsock {
             device: "virtio-vsock",
             reason,
         };
+        if state.work.held.len() > usize::from(QUEUE_SIZES[TX]) {
+            return Err(refuse(format!("{} chains held", state.work.held.len())));
+        }
         let before = self.transport.save();
         self.transport.restore(&state.transport).map_err(refuse)?;
         if let Err(reason) = self.host.restore(&state.host) {

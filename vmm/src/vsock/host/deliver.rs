@@ -47,6 +47,8 @@ impl VsockHost {
                 Err(Misuse::PacketPayload)
             }
             (Some(Operation::Request), None) => return self.request(ports, header),
+            // Both sides may end a stream at the same time.
+            (Some(Operation::Reset), None) => return Ok(()),
             (Some(_), None) => Err(Misuse::NoConnection),
             (Some(operation), Some(id)) => self.deliver_to(id, operation, header, payload),
         };

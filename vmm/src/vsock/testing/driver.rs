@@ -192,7 +192,6 @@ impl<'m> GuestDriver<'m> {
         self.queue_packet(header, payload);
         self.notify(device, TX);
         device.serve(self.memory);
-        self.used[TX] = self.available[TX];
     }
 
     /// Makes one packet available without telling the device.
@@ -255,7 +254,9 @@ impl<'m> GuestDriver<'m> {
             packets.extend(self.packet_in(head.into(), u32::from_le_bytes(len)));
             self.used[RX] = self.used[RX].wrapping_add(1);
         }
-        self.ask_for_interrupt(RX);
+        if self.used[RX] == self.given_back(RX) {
+            self.ask_for_interrupt(RX);
+        }
         packets
     }
 
@@ -284,7 +285,14 @@ impl<'m> GuestDriver<'m> {
         self.publish(RX, index);
     }
 
-    fn ask_for_interrupt(&self, queue: usize) {
+    /// How many chains of `queue` the device has given back, wrapping.
+    pub fn given_back(&self, queue: usize) -> u16 {
+        self.get_u16(Self::base(queue) + DEVICE_AREA + 2)
+    }
+
+    /// Asks for an interrupt when the next chain of `queue` comes back.
+    pub fn ask_for_interrupt(&mut self, queue: usize) {
+        self.used[queue] = self.given_back(queue);
         let ring = Self::base(queue) + DRIVER_AREA;
         let event = ring + 4 + u64::from(self.sizes[queue]) * 2;
         self.put(event, &self.used[queue].to_le_bytes());

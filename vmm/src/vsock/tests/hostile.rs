@@ -309,13 +309,6 @@ const PACKETS: &[Case] = &[
         let nobody = GuestDriver::header(Operation::ReadWrite, 77, HOST_PORT);
         answers(guest, nobody, &[Operation::Reset]);
     }),
-    (Misuse::NoConnection, |guest| {
-        answers(
-            guest,
-            GuestDriver::header(Operation::Reset, 77, HOST_PORT),
-            &[],
-        );
-    }),
     (Misuse::CreditExceeded, |guest| {
         let len = guest.device.host().limits().receive_buffer + 1;
         let large = Header {

@@ -365,3 +365,41 @@ fn a_listener_that_stops_resets_who_waits() {
     let answers = guest.exchange(&header(Operation::Request), b"");
     assert_eq!(operations(&answers), [Operation::Reset]);
 }
+
+#[test]
+fn resets_that_cross_each_other_are_no_misuse() {
+    let (mut guest, id) = Guest::connected();
+    guest.device.host_mut().reset(id).unwrap();
+    assert_eq!(guest.exchange(&header(Operation::Reset), b"").len(), 1);
+    assert_eq!(guest.device.transport().misuse().total(), 0);
+}
+
+#[test]
+fn buffers_of_the_guest_come_back_in_bulk() {
+    for features in [ALL_FEATURES, WITHOUT_EVENT_IDX] {
+        let mut guest = Guest::with(Limits::default(), features);
+        let id = guest.connect();
+        // One packet was sent; 7 more of 2 descriptors do not fill a quarter.
+        let (mut interrupts, mut given_back) = (0, Vec::new());
+        for _ in 0..32 {
+            guest.driver.send(&mut guest.device, &data_of(3), b"abc");
+            given_back.push(guest.driver.given_back(1));
+            interrupts += u32::from(guest.device.transport().interrupt_level());
+            guest.driver.receive(&mut guest.device);
+            guest.driver.ask_for_interrupt(1);
+        }
+        assert_eq!(given_back[..7], [0; 7]);
+        assert_eq!(given_back[7..15], [9; 8]);
+        assert_eq!(given_back[15..23], [17; 8]);
+        assert_eq!(interrupts, 4);
+        let (data, _) = guest.device.host().received(id).unwrap();
+        assert_eq!(data.len(), 96);
+    }
+}
+
+fn data_of(len: u32) -> Header {
+    Header {
+        len,
+        ..header(Operation::ReadWrite)
+    }
+}
