@@ -139,8 +139,12 @@ impl Machine {
         let mut look = true;
         loop {
             self.serve_devices();
-            if look && stop(self.devices.vsock.host_mut()) {
-                return Ok(Outcome::Stopped);
+            if look {
+                if stop(self.devices.vsock.host_mut()) {
+                    return Ok(Outcome::Stopped);
+                }
+                // It may have answered the guest.
+                self.serve_devices();
             }
             let slice = match self.slice(&end) {
                 Ok(slice) => slice,
