@@ -2,7 +2,7 @@
 
 use super::{
     arith::{Outcome, nan_result, nan_result_unary, with_denormal},
-    control::{C0, C1, C2, C3, Control, DENORMAL, ZERO_DIVIDE},
+    control::{C0, C1, C2, C3, Control, DENORMAL, UNDERFLOW, ZERO_DIVIDE},
     convert::{exponent_of, scaled, significand_of},
     f80::{F80, Operand},
 };
@@ -50,7 +50,8 @@ pub(crate) fn remainder(quotient: Quotient, a: Operand, b: Operand, control: Con
     };
     let result = match (a.finite(), b.finite()) {
         (Some(x), Some(y)) => reduce(quotient, x, y, control),
-        (Some(x), None) => plain(scaled(x, 0, control)),
+        // By infinity: unchanged, and no underflow even if that is unmasked.
+        (Some(x), None) => plain(scaled(x, 0, Control(control.0 | UNDERFLOW))),
         (None, _) => plain(Outcome::exact(a.value)),
     };
     Remainder {
