@@ -45,6 +45,13 @@ impl Mxcsr {
         raised & !(self.0 >> MASK_SHIFT) & 0x3F
     }
 
+    /// Rounding to nearest, everything masked, and the inexact flag set already: an inexact result changes nothing here.
+    #[inline(always)]
+    pub(crate) fn only_inexact_matters(self) -> bool {
+        self.0 & (3 << ROUNDING_SHIFT | 0x3F << MASK_SHIFT | PRECISION)
+            == 0x3F << MASK_SHIFT | PRECISION
+    }
+
     /// The same with another rounding control: the truncating conversions ignore it.
     pub(crate) fn truncating(self) -> Mxcsr {
         Mxcsr(self.0 | 3 << ROUNDING_SHIFT)

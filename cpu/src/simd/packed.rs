@@ -11,14 +11,20 @@ trait Elements: Sized {
 macro_rules! elements {
     ($($element:ty, $count:literal);*) => {$(
         impl Elements for [$element; $count] {
+            #[inline(always)]
             fn split(value: u128) -> Self {
-                std::array::from_fn(|n| (value >> (n as u32 * <$element>::BITS)) as $element)
+                let bytes = value.to_le_bytes();
+                let (elements, _) = bytes.as_chunks::<{ 16 / $count }>();
+                std::array::from_fn(|n| <$element>::from_le_bytes(elements[n]))
             }
+            #[inline(always)]
             fn join(self) -> u128 {
-                self.iter().rev().fold(0, |value, &element| {
-                    // The cast through the unsigned type of the same size keeps the sign out of the other elements.
-                    value << <$element>::BITS | (element as u128) & (u128::MAX >> (128 - <$element>::BITS))
-                })
+                let mut bytes = [0; 16];
+                let (elements, _) = bytes.as_chunks_mut::<{ 16 / $count }>();
+                for (bytes, element) in elements.iter_mut().zip(self) {
+                    *bytes = element.to_le_bytes();
+                }
+                u128::from_le_bytes(bytes)
             }
         }
     )*};
@@ -27,6 +33,7 @@ macro_rules! elements {
 elements!(u8, 16; i8, 16; u16, 8; i16, 8; u32, 4; i32, 4; u64, 2);
 
 /// Combines elements in pairs.
+#[inline(always)]
 fn zip<E: Copy, const N: usize>(a: u128, b: u128, f: impl Fn(E, E) -> E) -> u128
 where
     [E; N]: Elements,
@@ -123,17 +130,17 @@ packed! {
     /// The shift by whole bytes; the count is an immediate.
     Pslldq = |_, a, b, _| if b > 15 { 0 } else { a << (8 * b as u32) };
     Psrldq = |_, a, b, _| if b > 15 { 0 } else { a >> (8 * b as u32) };
-    Packsswb = |width, a, b, _| pack(width, a, b, 16, |word| (word as i16).clamp(-128, 127) as u8 as u128);
-    Packuswb = |width, a, b, _| pack(width, a, b, 16, |word| (word as i16).clamp(0, 255) as u8 as u128);
-    Packssdw = |width, a, b, _| pack(width, a, b, 32, |dword| (dword as i32).clamp(-32768, 32767) as u16 as u128);
-    Punpcklbw = |_, a, b, _| interleave(a, b, 8);
-    Punpcklwd = |_, a, b, _| interleave(a, b, 16);
-    Punpckldq = |_, a, b, _| interleave(a, b, 32);
-    Punpcklqdq = |_, a, b, _| interleave(a, b, 64);
-    Punpckhbw = |width, a, b, _| interleave(upper(width, a), upper(width, b), 8);
-    Punpckhwd = |width, a, b, _| interleave(upper(width, a), upper(width, b), 16);
-    Punpckhdq = |width, a, b, _| interleave(upper(width, a), upper(width, b), 32);
-    Punpckhqdq = |width, a, b, _| interleave(upper(width, a), upper(width, b), 64);
+    Packsswb = |width, a, b, _| pack::<i16, 8, 1>(width, a, b, |word| (word.clamp(-128, 127) as i8).to_le_bytes());
+    Packuswb = |width, a, b, _| pack::<i16, 8, 1>(width, a, b, |word| [word.clamp(0, 255) as u8]);
+    Packssdw = |width, a, b, _| pack::<i32, 4, 2>(width, a, b, |dword| (dword.clamp(-32768, 32767) as i16).to_le_bytes());
+    Punpcklbw = |_, a, b, _| interleave::<1>(a, b);
+    Punpcklwd = |_, a, b, _| interleave::<2>(a, b);
+    Punpckldq = |_, a, b, _| interleave::<4>(a, b);
+    Punpcklqdq = |_, a, b, _| interleave::<8>(a, b);
+    Punpckhbw = |width, a, b, _| interleave::<1>(upper(width, a), upper(width, b));
+    Punpckhwd = |width, a, b, _| interleave::<2>(upper(width, a), upper(width, b));
+    Punpckhdq = |width, a, b, _| interleave::<4>(upper(width, a), upper(width, b));
+    Punpckhqdq = |width, a, b, _| interleave::<8>(upper(width, a), upper(width, b));
     Pshufw = |_, _a, b, order| shuffle(b as u64, order).into();
     Pshuflw = |_, _a, b, order| b & !LOW_HALF | u128::from(shuffle(b as u64, order));
     Pshufhw = |_, _a, b, order| b & LOW_HALF | u128::from(shuffle((b >> 64) as u64, order)) << 64;
@@ -165,27 +172,38 @@ fn multiply_add(a: u32, b: u32) -> u32 {
     product(a, b).wrapping_add(product(a >> 16, b >> 16)) as u32
 }
 
-/// Narrows the elements of both registers, the destination's first, to half their `bits`.
-fn pack(width: Width, a: u128, b: u128, bits: u32, narrow: impl Fn(u128) -> u128) -> u128 {
-    let count = width.bits() / bits;
-    (0..2 * count).rev().fold(0, |packed, n| {
-        let element = if n < count {
-            a >> (n * bits)
-        } else {
-            b >> ((n - count) * bits)
-        };
-        packed << (bits / 2) | narrow(element)
-    })
+/// Narrows the elements of both registers, the destination's first, to half their size; `narrow` gives the bytes of one.
+#[inline(always)]
+fn pack<E: Copy, const N: usize, const HALF: usize>(
+    width: Width,
+    a: u128,
+    b: u128,
+    narrow: impl Fn(E) -> [u8; HALF],
+) -> u128
+where
+    [E; N]: Elements,
+{
+    let count = width.bits() as usize / (16 * HALF);
+    let (a, b) = (<[E; N]>::split(a), <[E; N]>::split(b));
+    let mut bytes = [0; 16];
+    let (narrowed, _) = bytes.as_chunks_mut::<HALF>();
+    for (place, element) in narrowed
+        .iter_mut()
+        .zip(a[..count].iter().chain(&b[..count]))
+    {
+        *place = narrow(*element);
+    }
+    u128::from_le_bytes(bytes)
 }
 
-/// Interleaves the elements of the lower halves: destination, source, destination, and so on.
-fn interleave(a: u128, b: u128, bits: u32) -> u128 {
-    let mask = u128::MAX >> (128 - bits);
-    (0..64 / bits).rev().fold(0, |joined, n| {
-        let (a, b) = (a >> (n * bits) & mask, b >> (n * bits) & mask);
-        let pair = a | b << bits;
-        joined.checked_shl(2 * bits).unwrap_or(0) | pair
-    })
+/// Interleaves the elements (of `SIZE` bytes) of the lower halves: destination, source, destination, and so on.
+#[inline(always)]
+fn interleave<const SIZE: usize>(a: u128, b: u128) -> u128 {
+    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+    u128::from_le_bytes(std::array::from_fn(|n| {
+        let from = if n / SIZE % 2 == 0 { &a } else { &b };
+        from[n / (2 * SIZE) * SIZE + n % SIZE]
+    }))
 }
 
 /// The upper half of a register, moved down.

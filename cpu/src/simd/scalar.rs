@@ -217,8 +217,67 @@ fn nan_result(a: Operand, b: Operand, precision: Precision) -> Option<Element> {
     })
 }
 
+/// The host's own arithmetic, where it cannot differ from ours: rounding to nearest with everything masked, operands that are normal or zero, and a result
+/// well inside the normal numbers. IEEE 754 then defines every bit of add, subtract, multiply, divide and square root. The only exception that can be raised
+/// is inexact, and its flag is set already. (x87 hosts would round twice.)
+macro_rules! on_the_host {
+    ($float:ty, $bits:ty, $a:expr, $b:expr, $mxcsr:expr, $compute:expr) => {{
+        let (a, b) = (
+            <$float>::from_bits($a as $bits),
+            <$float>::from_bits($b as $bits),
+        );
+        let result: $float = $compute(a, b);
+        let usual = |value: $float| value.is_normal() || value == 0.0;
+        let safe = !cfg!(all(target_arch = "x86", not(target_feature = "sse2")));
+        (safe
+            && $mxcsr.only_inexact_matters()
+            && usual(a)
+            && usual(b)
+            && result.is_normal()
+            && result.abs() > <$float>::MIN_POSITIVE)
+            .then(|| Element::exact(result.to_bits().into()))
+    }};
+}
+
+#[inline(always)]
+fn binary_on_the_host(
+    operation: Binary,
+    precision: Precision,
+    a: u64,
+    b: u64,
+    mxcsr: Mxcsr,
+) -> Option<Element> {
+    macro_rules! compute {
+        ($float:ty, $bits:ty) => {
+            match operation {
+                Binary::Add => on_the_host!($float, $bits, a, b, mxcsr, |a, b| a + b),
+                Binary::Sub => on_the_host!($float, $bits, a, b, mxcsr, |a, b| a - b),
+                Binary::Mul => on_the_host!($float, $bits, a, b, mxcsr, |a, b| a * b),
+                Binary::Div => on_the_host!($float, $bits, a, b, mxcsr, |a, b| a / b),
+                Binary::Min | Binary::Max => None,
+            }
+        };
+    }
+    match precision {
+        Precision::Single => compute!(f32, u32),
+        Precision::Double => compute!(f64, u64),
+    }
+}
+
 /// `a` op `b`.
+#[inline(always)]
 pub(crate) fn binary(
+    operation: Binary,
+    precision: Precision,
+    a: u64,
+    b: u64,
+    mxcsr: Mxcsr,
+) -> Element {
+    binary_on_the_host(operation, precision, a, b, mxcsr)
+        .unwrap_or_else(|| binary_exactly(operation, precision, a, b, mxcsr))
+}
+
+fn binary_exactly(
     operation: Binary,
     precision: Precision,
     a: u64,
@@ -335,6 +394,13 @@ fn rank(a: Operand) -> (i8, i32, i128) {
 
 /// The square root.
 pub(crate) fn square_root(precision: Precision, a: u64, mxcsr: Mxcsr) -> Element {
+    let on_the_host = match precision {
+        Precision::Single => on_the_host!(f32, u32, a, a, mxcsr, |a: f32, _| a.sqrt()),
+        Precision::Double => on_the_host!(f64, u64, a, a, mxcsr, |a: f64, _| a.sqrt()),
+    };
+    if let Some(element) = on_the_host {
+        return element;
+    }
     let a = Operand::new(a, precision, mxcsr);
     if let Some(nan) = nan_result(a, a, precision) {
         return nan;

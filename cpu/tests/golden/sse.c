@@ -140,6 +140,8 @@ static void random_state(enum kind kind)
 	in.mxcsr |= draw() & 1 ? 0x1F80 : draw() & 1 ? 0x1F80 & ~(0x80 << draw() % 6) : draw() & 0x1F80;
 	if (draw() % 4 == 0)
 		in.mxcsr |= draw() & in.mxcsr >> 7 & 0x3F;
+	if (draw() % 8 == 0) /* the usual state of a program that has computed */
+		in.mxcsr = 0x1FA0 | (in.mxcsr & 0x8040);
 }
 
 static struct registers registers(const struct fxsave *state, uint16_t eflags, uint32_t general)
