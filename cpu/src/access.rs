@@ -304,7 +304,8 @@ impl Core {
         Ok(u64::from(frame) << 12 | u64::from(linear & PAGE_OFFSET))
     }
 
-    fn alignment_checked(&self) -> bool {
+    /// CR0.AM and EFLAGS.AC are set.
+    pub(crate) fn alignment_checked(&self) -> bool {
         self.cr0 & cr0::AM != 0 && self.system_flags & flags::AC != 0
     }
 

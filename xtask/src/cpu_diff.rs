@@ -22,6 +22,7 @@ mod report;
 mod rng;
 mod soft;
 mod special;
+mod sse;
 mod undefined;
 mod values;
 mod wire;

@@ -232,9 +232,9 @@ pub(crate) fn store_32(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 pub(crate) fn store_mmx_64(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     handler!({
         Mmx::check(core)?;
-        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src))?;
+        // The unit is in MMX mode even if the store faults.
         core.fpu.enter_mmx();
-        Ok(())
+        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src))
     })
 }
 
@@ -242,9 +242,8 @@ pub(crate) fn store_mmx_64(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flo
 pub(crate) fn store_mmx_32(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     handler!({
         Mmx::check(core)?;
-        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src) as u32)?;
         core.fpu.enter_mmx();
-        Ok(())
+        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src) as u32)
     })
 }
 
@@ -322,26 +321,26 @@ pub(crate) fn emms(core: &mut Core, _: &Memory<'_>, _: &Op) -> Flow {
     })
 }
 
-/// MASKMOVDQU and MASKMOVQ: bytes whose mask has bit 7 set go to [(E)DI]; no other byte is even checked. The decoder puts the mask register into
-/// [`Op::dst`].
+/// MASKMOVDQU and MASKMOVQ: bytes whose mask has bit 7 set go to [(E)DI]. The
+/// decoder puts the mask register into [`Op::dst`]. The manual leaves open
+/// whether bytes that are not selected are checked; as on current processors
+/// all `size` of them are, the upper quadword first.
 fn masked_store(
     core: &mut Core,
     memory: &Memory<'_>,
     op: &Op,
-    value: u128,
-    mask: u128,
+    size: u32,
+    (value, mask): (u128, u128),
 ) -> Result<(), Raised> {
-    let mut selected = [None; 16];
-    for (n, place) in (0_u32..).zip(&mut selected) {
-        if mask >> (8 * n + 7) & 1 != 0 {
-            let offset = core.regs[gpr::EDI].wrapping_add(n) & op.address_mask();
-            let linear = core.writable(op.seg, offset, 1)?;
-            core.probe_write(memory, linear, 1, core.user)?;
-            *place = Some((linear, (value >> (8 * n)) as u8));
-        }
+    let offset = core.regs[gpr::EDI] & op.address_mask();
+    let start = core.writable(op.seg, offset, size)?;
+    for quadword in (0..size / 8).rev() {
+        let linear = start.wrapping_add(8 * quadword);
+        core.probe_write(memory, linear, 8, core.user)?;
     }
-    for (linear, byte) in selected.into_iter().flatten() {
-        core.store_linear(memory, linear, core.user, byte)?;
+    for n in (0..size).filter(|n| mask >> (8 * n + 7) & 1 != 0) {
+        let byte = (value >> (8 * n)) as u8;
+        core.store_linear(memory, start.wrapping_add(n), core.user, byte)?;
     }
     Ok(())
 }
@@ -353,7 +352,7 @@ pub(crate) fn maskmovdqu(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow 
             core.simd.xmm[usize::from(op.src & 7)],
             core.simd.xmm[usize::from(op.dst & 7)],
         );
-        masked_store(core, memory, op, value, mask)
+        masked_store(core, memory, op, 16, (value, mask))
     })
 }
 
@@ -361,9 +360,8 @@ pub(crate) fn maskmovq(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     handler!({
         Mmx::check(core)?;
         let (value, mask) = (core.fpu.mmx(op.src).into(), core.fpu.mmx(op.dst).into());
-        masked_store(core, memory, op, value, mask)?;
         core.fpu.enter_mmx();
-        Ok(())
+        masked_store(core, memory, op, 8, (value, mask))
     })
 }
 

@@ -61,6 +61,14 @@ pub(crate) fn linear_aligned(core: &mut Core, op: &Op, check: SegmentCheck) -> R
 }
 
 fn load_128(core: &mut Core, memory: &Memory<'_>, linear: u32) -> Result<u128, Raised> {
+    if core.alignment_checked() {
+        // Sixteen bytes have rules of their own; #AC is not among them.
+        let mut bytes = [0; 16];
+        for (byte, n) in bytes.iter_mut().zip(0..) {
+            *byte = core.load_linear::<u8>(memory, linear.wrapping_add(n), core.user)?;
+        }
+        return Ok(u128::from_le_bytes(bytes));
+    }
     let low = core.load_linear::<u64>(memory, linear, core.user)?;
     let high = core.load_linear::<u64>(memory, linear.wrapping_add(8), core.user)?;
     Ok(u128::from(high) << 64 | u128::from(low))
@@ -74,6 +82,12 @@ pub(crate) fn store_128(
     value: u128,
 ) -> Result<(), Raised> {
     core.probe_write(memory, linear, 16, core.user)?;
+    if core.alignment_checked() {
+        for (n, byte) in (0..).zip(value.to_le_bytes()) {
+            core.store_linear(memory, linear.wrapping_add(n), core.user, byte)?;
+        }
+        return Ok(());
+    }
     core.store_linear(memory, linear, core.user, value as u64)?;
     core.store_linear(
         memory,

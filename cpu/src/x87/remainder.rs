@@ -124,10 +124,12 @@ pub(crate) fn scale(a: Operand, b: Operand, control: Control) -> Outcome {
         (true, false) => Outcome::exact(F80::infinity(a.negative())),
         (true, true) if a.is_infinite() => Outcome::invalid(),
         (true, true) => Outcome::exact(F80::zero(a.negative())),
-        // A scale of zero returns the operand as it is: no underflow.
-        _ => match a.finite().filter(|_| b.finite().is_some()) {
-            Some(finite) => scaled(finite, truncated(b), control),
-            None => Outcome::exact(a.value),
+        _ => match (a.finite(), b.finite()) {
+            // A scale of zero returns the same number: no underflow, even if
+            // that is unmasked.
+            (Some(finite), None) => scaled(finite, 0, Control(control.0 | UNDERFLOW)),
+            (Some(finite), Some(_)) => scaled(finite, truncated(b), control),
+            (None, _) => Outcome::exact(a.value),
         },
     };
     with_denormal(outcome, denormal, control)

@@ -8,6 +8,8 @@ use iced_x86::{Instruction, Mnemonic};
 
 use super::encode::Encoding;
 use super::generate;
+use super::soft;
+use super::sse;
 use super::undefined;
 use super::wire::{Case, Outcome};
 use super::x87;
@@ -175,9 +177,18 @@ const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         name: "the host has an instruction here that the model has not (#UD)",
         applies: |context, _, ours| {
-            context.instruction.is_invalid() && ours.fault.is_some_and(|fault| fault.vector == 6)
+            let code = context.instruction.code();
+            let absent = context.instruction.is_invalid() || !soft::is_implemented(code);
+            absent && ours.fault.is_some_and(|fault| fault.vector == 6)
         },
         mask: |_, host, ours| *host = ours.clone(),
+    },
+    Explanation {
+        name: "RCPPS, RCPSS, RSQRTPS, RSQRTSS: any result within 1.5 * 2^-12 is right",
+        applies: |context, host, ours| {
+            no_fault(host, ours) && sse::is_approximate(context.instruction, host, ours)
+        },
+        mask: |context, host, ours| sse::mask_destination(context.instruction, host, ours),
     },
     Explanation {
         name: "x87 transcendental functions have double precision here",
@@ -215,7 +226,7 @@ fn is_x87_image(instruction: &Instruction) -> bool {
     use Mnemonic as M;
     matches!(
         instruction.mnemonic(),
-        M::Fldenv | M::Fnstenv | M::Frstor | M::Fnsave
+        M::Fldenv | M::Fnstenv | M::Frstor | M::Fnsave | M::Fxsave | M::Fxrstor
     )
 }
 

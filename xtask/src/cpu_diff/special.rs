@@ -48,7 +48,10 @@ pub(crate) fn adjust(draft: &mut Draft<'_>) {
     if instruction.is_string_instruction() {
         string(draft, &instruction);
     }
-    if instruction.is_stack_instruction() || draft.rng.percent(20) {
+    let aims_with_esp = [instruction.memory_base(), instruction.memory_index()]
+        .iter()
+        .any(|register| register.full_register32() == Register::ESP);
+    if instruction.is_stack_instruction() || !aims_with_esp && draft.rng.percent(20) {
         draft.registers.gpr[ESP] = aim::target(32, false, draft.rng);
     }
     by_mnemonic(draft, &instruction);
@@ -83,6 +86,15 @@ fn by_mnemonic(draft: &mut Draft<'_>, instruction: &Instruction) {
         M::Xlatb => {
             let at = aim::target(256, false, draft.rng);
             draft.registers.gpr[EBX] = at;
+        }
+        M::Maskmovq | M::Maskmovdqu => {
+            let low = instruction.op0_kind() == OpKind::MemorySegDI;
+            let upper = if low {
+                draft.rng.u32() & 0xFFFF_0000
+            } else {
+                0
+            };
+            draft.registers.gpr[EDI] = aim::target(16, low, draft.rng) & mask_of(low) | upper;
         }
         M::Leave => draft.registers.gpr[EBP] = aim::target(4, false, draft.rng),
         M::Enter => draft.registers.gpr[EBP] = 0x1000_1800 + draft.rng.below(0x800),
@@ -148,6 +160,10 @@ fn string(draft: &mut Draft<'_>, instruction: &Instruction) {
             draft.registers.gpr[EAX] = 0;
         }
     }
+}
+
+fn mask_of(low: bool) -> u32 {
+    if low { 0xFFFF } else { u32::MAX }
 }
 
 /// A dividend that is small enough for most divisors.

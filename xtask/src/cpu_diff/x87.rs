@@ -104,7 +104,8 @@ fn near(host: &[u8], ours: &[u8]) -> bool {
         return false;
     }
     let difference = large.significand.abs_diff(small.significand >> shift);
-    difference <= large.significand >> 50
+    // The smallest denormals have fewer than 50 bits.
+    difference <= (large.significand >> 50).max(1)
 }
 
 /// A finite number of 80 bits.

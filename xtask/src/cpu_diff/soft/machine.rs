@@ -195,6 +195,8 @@ impl Machine {
             (0x18, 0x00CF_9300_0000_FFFF),
             (0x20, 0x00CF_FB00_0000_FFFF),
             (0x28, 0x00CF_F300_0000_FFFF),
+            // The host's 64-bit code segment: data can be read through it.
+            (0x30, 0x00AF_FB00_0000_FFFF),
         ];
         for (selector, descriptor) in descriptors {
             self.write_u64(gdt + selector, descriptor);
