@@ -193,6 +193,11 @@ impl Fpu {
         self.empty = 0;
     }
 
+    /// What remains of [`Self::enter_mmx`] if the store of an MMX register faults.
+    pub(crate) fn clear_top(&mut self) {
+        self.top = 0;
+    }
+
     /// EMMS: all tags empty.
     pub fn leave_mmx(&mut self) {
         self.top = 0;

@@ -46,6 +46,8 @@ fn restore(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> 
     available(core)?;
     let linear = core.readable(op.seg, op.ea(core), AREA)?;
     aligned(core, linear)?;
+    // A page fault at the end comes before #GP for reserved bits of MXCSR.
+    core.load_linear::<u8>(memory, linear.wrapping_add(AREA - 1), core.user)?;
     let mut image = [0; FXSAVE_WRITTEN];
     for (bytes, at) in image
         .as_chunks_mut::<8>()
@@ -82,8 +84,11 @@ fn restore(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> 
 }
 
 fn aligned(core: &mut Core, linear: u32) -> Result<(), Raised> {
-    if linear & 15 != 0 {
-        return Err(core.gp(0));
+    if linear & 15 == 0 {
+        return Ok(());
     }
-    Ok(())
+    // With alignment checks this is #AC on current processors; the manual
+    // allows either.
+    core.check_alignment(linear, 8, core.user)?;
+    Err(core.gp(0))
 }

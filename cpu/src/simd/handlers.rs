@@ -232,9 +232,11 @@ pub(crate) fn store_32(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 pub(crate) fn store_mmx_64(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     handler!({
         Mmx::check(core)?;
-        // The unit is in MMX mode even if the store faults.
+        // TOP becomes 0 even if the store faults; the tags change after it.
+        core.fpu.clear_top();
+        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src))?;
         core.fpu.enter_mmx();
-        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src))
+        Ok(())
     })
 }
 
@@ -242,8 +244,10 @@ pub(crate) fn store_mmx_64(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flo
 pub(crate) fn store_mmx_32(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     handler!({
         Mmx::check(core)?;
+        core.fpu.clear_top();
+        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src) as u32)?;
         core.fpu.enter_mmx();
-        core.store(memory, op.seg, op.ea(core), core.fpu.mmx(op.src) as u32)
+        Ok(())
     })
 }
 
@@ -332,15 +336,17 @@ fn masked_store(
     size: u32,
     (value, mask): (u128, u128),
 ) -> Result<(), Raised> {
-    let offset = core.regs[gpr::EDI] & op.address_mask();
-    let start = core.writable(op.seg, offset, size)?;
-    for quadword in (0..size / 8).rev() {
-        let linear = start.wrapping_add(8 * quadword);
-        core.probe_write(memory, linear, 8, core.user)?;
+    let mut places = [0; 2];
+    for (quadword, place) in (0..size / 8).zip(&mut places).rev() {
+        let offset = core.regs[gpr::EDI].wrapping_add(8 * quadword) & op.address_mask();
+        *place = core.writable(op.seg, offset, 8)?;
+        core.check_alignment(*place, 8, core.user)?;
+        core.probe_write(memory, *place, 8, core.user)?;
     }
     for n in (0..size).filter(|n| mask >> (8 * n + 7) & 1 != 0) {
         let byte = (value >> (8 * n)) as u8;
-        core.store_linear(memory, start.wrapping_add(n), core.user, byte)?;
+        let linear = places[n as usize / 8].wrapping_add(n % 8);
+        core.store_linear(memory, linear, core.user, byte)?;
     }
     Ok(())
 }

@@ -120,15 +120,17 @@ fn without_ne_a_pending_exception_is_ignored() {
 fn a_faulting_store_leaves_the_unit_alone() {
     for (code, offset) in [
         (FSTP_M32, 0xFFFF_FFFE),
-        (FSTP_M80, 0xFFFF_FFF8),
+        (FSTP_M80, 0xFFFF_FFFC),
         (FNSAVE, 0xFFFF_FFF0),
         (FNSTENV, 0xFFFF_FFF0),
     ] {
         let mut machine = Machine::new();
         machine.operand = offset;
-        machine.cpu.core.fpu = busy();
+        let mut full = busy();
+        full.set_tag_word(0);
+        machine.cpu.core.fpu = full.clone();
         assert_eq!(machine.execute(code), GENERAL_PROTECTION, "{code:02x?}");
-        assert_eq!(machine.cpu.core.fpu, busy(), "{code:02x?}");
+        assert_eq!(machine.cpu.core.fpu, full, "{code:02x?}");
     }
 }
 

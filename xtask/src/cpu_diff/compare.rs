@@ -137,6 +137,8 @@ const EXPLANATIONS: &[Explanation] = &[
         mask: |_, host, ours| {
             if let (Some(host), Some(ours)) = (&mut host.fault, &ours.fault) {
                 host.cr2 = ours.cr2;
+                // The image may lie on two pages: one absent, one read-only.
+                host.error = host.error & !1 | ours.error & 1;
             }
         },
     },

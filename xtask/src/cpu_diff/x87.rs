@@ -123,7 +123,8 @@ impl Number {
         let exponent = head & 0x7FFF;
         (exponent != 0x7FFF).then_some(Self {
             negative: head & 0x8000 != 0,
-            exponent,
+            // A denormal has the scale of the smallest normal numbers.
+            exponent: exponent.max(1),
             significand,
         })
     }
