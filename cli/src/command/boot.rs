@@ -11,6 +11,8 @@ use latefork_cpu::Instructions;
 use latefork_vmm::engine::Deadline;
 use latefork_vmm::machine::{Machine, Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
+use latefork_vmm::vsock::UnixBridge;
+use latefork_wire::frame::PORT;
 use serde::Serialize;
 
 use crate::guest::{GuestOptions, is_ready};
@@ -18,6 +20,12 @@ use crate::report::{self, resident_kib};
 
 /// Virtual time between two looks at the console and the sockets.
 const TURN: VirtualTime = VirtualTime::from_millis(2);
+
+/// A guest that retires less than this in a turn waits for something.
+const IDLE_INSTRUCTIONS: u64 = 20_000;
+
+/// How often a bridge may move data after the guest has ended.
+const LAST_TURNS: u32 = 1000;
 
 /// What to boot and when to stop.
 #[derive(Debug, Args)]
@@ -34,7 +42,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     time: u64,
     /// Let programs talk to the guest's vsock ports through a Unix socket at
-    /// this path (Firecracker's convention: `CONNECT <port>`)
+    /// this path (Firecracker's convention: `CONNECT <port>`; the guest's
+    /// connections to port P go to PATH_P)
     #[arg(long, value_name = "PATH")]
     vsock_uds: Option<PathBuf>,
     /// Report in JSON on standard output; the console goes to standard error
@@ -77,9 +86,22 @@ struct Exits {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let guest = options.guest.read()?;
     let mut machine = guest.machine()?;
+    let mut bridge = options
+        .vsock_uds
+        .as_deref()
+        .map(UnixBridge::bind)
+        .transpose()?;
+    if bridge.is_some() && options.until.is_none() {
+        // Nobody here waits for the agent, so whoever is on the socket may.
+        machine.vsock_mut().stop_listening(PORT);
+    }
     let mut console = Console::new(options.json);
     let started = Instant::now();
-    let outcome = drive(&mut machine, options, &mut console)?;
+    let outcome = drive(&mut machine, options, &mut console, bridge.as_mut())?;
+    if let Some(bridge) = &mut bridge {
+        // What the guest sent last still reaches the programs.
+        (0..LAST_TURNS).find(|_| !bridge.poll(machine.vsock_mut()));
+    }
     let report = Report::new(&mut machine, outcome, started.elapsed());
     console.finish()?;
     if options.json {
@@ -99,9 +121,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Runs in turns, so that the console and sockets are served meanwhile.
-fn drive(machine: &mut Machine, options: &Options, console: &mut Console) -> Result<Outcome> {
+fn drive(
+    machine: &mut Machine,
+    options: &Options,
+    console: &mut Console,
+    mut bridge: Option<&mut UnixBridge>,
+) -> Result<Outcome> {
     let end = VirtualTime::from_secs(options.time);
     loop {
+        let before = machine.retired();
+        let moved = bridge
+            .as_mut()
+            .map(|bridge| bridge.poll(machine.vsock_mut()));
         let left = options.instructions.saturating_sub(machine.retired().0);
         let limits = RunLimits {
             instructions: Instructions(left),
@@ -114,6 +145,12 @@ fn drive(machine: &mut Machine, options: &Options, console: &mut Console) -> Res
         console.print(&machine.take_console())?;
         if outcome != Outcome::TimeUp || machine.now() >= end {
             return Ok(outcome);
+        }
+        // Programs on the sockets live in real time; an idle guest, whose time
+        // passes in no time, must not run away from them.
+        let idle = machine.retired().0 - before.0 < IDLE_INSTRUCTIONS;
+        if idle && moved == Some(false) {
+            std::thread::sleep(Duration::from_nanos(TURN.0));
         }
     }
 }
