@@ -1,7 +1,7 @@
 /*
  * The kernel's own proof, /init of a guest: what the two flavours do with an
  * async call, as TAP on the console. The first argument of the kernel command
- * line after "--" names what to run: `tests`, `map`, `panic`.
+ * line after "--" names what to run: `tests`, `map`, `cells`, `panic`.
  *
  * The agent's self-test covers the properties one by one; this is what the
  * kernel's build stands on, small enough to be read beside the patches.
@@ -395,8 +395,8 @@ static void counted_program(void)
 	SYS1(SYS_exit_group, 0);
 }
 
-/* Prints a digest of the edges and of the events of that program. */
-static void run_map(void)
+/* Prints a digest of the edges and of the events of that program; and cells. */
+static void run_map(int with_cells)
 {
 	static u8 blocks[HARNESS_MAP_SIZE + HARNESS_EVENTS_SIZE];
 	u32 i, cells = 0, events = 0, digest = 2166136261u;
@@ -415,6 +415,8 @@ static void run_map(void)
 			cells += blocks[i] != 0;
 		else
 			events += blocks[i] != 0;
+		if (with_cells && blocks[i])
+			say("cell %x %d\n", i, blocks[i]);
 	}
 	say("map cells %d events %d digest %x\n", cells, events, digest);
 }
@@ -424,7 +426,9 @@ int main(int argc, char **argv)
 	const char *mode = argc > 1 ? argv[argc - 1] : "tests";
 
 	if (same(mode, "map"))
-		run_map();
+		run_map(0);
+	else if (same(mode, "cells"))
+		run_map(1);
 	else if (same(mode, "tests"))
 		run_tests();
 	else if (same(mode, "panic"))

@@ -11,6 +11,7 @@ mod config;
 mod make;
 mod packages;
 mod patches;
+mod proof;
 mod source;
 mod variant;
 
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// output's
     #[arg(long, value_name = "FOLDER")]
     patches: Option<PathBuf>,
+    /// Boot the kernel in QEMU and run its own tests
+    #[arg(long)]
+    test: bool,
 }
 
 /// Leaves the asked-for kernel under `target/guest/` and says where.
@@ -44,6 +48,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let variant = Variant::new(options.flavour, options.config, options.patches.as_deref())?;
     let folder = build(&variant)?;
     println!("{}", folder.display());
+    if options.test {
+        packages::ensure_emulator()?;
+        proof::run(&variant, &folder)?;
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use super::source::Source;
 use super::variant::Variant;
 
 /// Raised when the build itself changes in a way that changes its result.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 
 /// The file in an exported folder that holds its image's key.
 const STAMP: &str = ".key";

@@ -92,7 +92,7 @@ pub(crate) fn build(tree: &Tree, objects: &Path) -> Result<()> {
 fn command(tree: &Tree, objects: &Path) -> Command {
     let root = tree.root();
     let map = |folder: &Path, name: &str| format!("-ffile-prefix-map={}={name}", folder.display());
-    let flags = format!("{} {}", map(objects, "objects"), map(&root, "linux"));
+    let flags = format!("{} {}", map(objects, "objects"), map(&root.join(""), ""));
     let mut make = Command::new("make");
     make.arg("--directory")
         .arg(&root)

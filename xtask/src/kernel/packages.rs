@@ -32,7 +32,22 @@ pub(crate) fn ensure() -> Result<()> {
     if !source::is_given() {
         wanted.push(source::PACKAGE);
     }
-    let missing = missing_packages(&wanted)?;
+    install(&wanted)
+}
+
+/// Installs QEMU's 32-bit PC, or says how to.
+pub(crate) fn ensure_emulator() -> Result<()> {
+    if starts("qemu-system-i386") {
+        return Ok(());
+    }
+    if !starts("dpkg-query") {
+        bail!("missing program: qemu-system-i386; install it");
+    }
+    install(&["qemu-system-x86"])
+}
+
+fn install(wanted: &[&str]) -> Result<()> {
+    let missing = missing_packages(wanted)?;
     if missing.is_empty() {
         return Ok(());
     }

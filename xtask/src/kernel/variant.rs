@@ -58,6 +58,10 @@ impl Variant {
         })
     }
 
+    pub(crate) fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
     pub(crate) fn config(&self) -> Config {
         self.config
     }
