@@ -201,7 +201,7 @@ where
 fn interleave<const SIZE: usize>(a: u128, b: u128) -> u128 {
     let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
     u128::from_le_bytes(std::array::from_fn(|n| {
-        let from = if n / SIZE % 2 == 0 { &a } else { &b };
+        let from = if (n / SIZE).is_multiple_of(2) { &a } else { &b };
         from[n / (2 * SIZE) * SIZE + n % SIZE]
     }))
 }

@@ -65,7 +65,7 @@ const fn map(base: u32, page: u32, pages: u32, access: Access) -> Mapping {
 pub(crate) fn arena_offset(address: u32) -> Option<u32> {
     MAPPINGS.iter().find_map(|mapping| {
         let offset = address.wrapping_sub(mapping.base);
-        (offset < mapping.pages * PAGE).then_some(mapping.page * PAGE + offset)
+        (offset < mapping.pages * PAGE).then(|| mapping.page * PAGE + offset)
     })
 }
 
