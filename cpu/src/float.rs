@@ -5,8 +5,8 @@
 //! `INEXACT` status being the sticky bit). [`round`] then rounds once to the destination.
 //!
 //! `rustc_apfloat` is not asked for the final rounding because the processor needs answers that it does not give: whether the magnitude was rounded up (C1),
-//! tininess judged after rounding with an unbounded exponent, significands of 24 and 53 bits with a 15-bit exponent (precision control), and results whose
-//! exponent is biased because overflow or underflow is unmasked.
+//! tininess judged after rounding with an unbounded exponent, significands of 24 and 53 bits with a 15-bit exponent (precision control), results whose
+//! exponent is biased because overflow or underflow is unmasked, and the overflow flag of a result that is rounded to the largest finite number.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // halves of significands and shifts below 128
 
 pub(crate) mod exact;

@@ -19,6 +19,8 @@ pub(crate) mod remainder;
 pub(crate) mod transcendental;
 
 #[cfg(test)]
+mod apfloat;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod tests;
