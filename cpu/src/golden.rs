@@ -59,6 +59,8 @@ pub(crate) struct Machine {
     pub(crate) cr0: u32,
     pub(crate) cr4: u32,
     pub(crate) operand: u32,
+    /// Linear address of offset 0 in the data segments.
+    pub(crate) data_base: u32,
     ram: Vec<Cell<u8>>,
     dirty: Vec<Cell<u64>>,
 }
@@ -75,6 +77,7 @@ impl Machine {
             cr0: cr0::NE,
             cr4: cr4::OSFXSR | cr4::OSXMMEXCPT,
             operand: OPERAND,
+            data_base: 0,
             ram,
             dirty: vec![Cell::new(0)],
         };
@@ -101,7 +104,9 @@ impl Machine {
         core.set_cr0(cr0::ET | self.cr0);
         core.cr4 = self.cr4;
         for which in seg::ES..=seg::GS {
+            let data = which != seg::CS && which != seg::SS;
             let segment = Segment {
+                base: if data { self.data_base } else { 0 },
                 limit: u32::MAX,
                 attributes: Segment::real(0).attributes | attr::BIG,
                 ..Segment::real(0)
@@ -123,7 +128,14 @@ impl Machine {
         let memory = Memory::new(&self.ram, &regions, &self.dirty);
         self.cpu
             .note_host_write(&memory, PhysAddr(u64::from(CODE)), 16);
-        let exit = self.cpu.run(&memory, Instructions(4));
+        let exit = loop {
+            // Whatever is not RAM takes writes and reads as zero.
+            match self.cpu.run(&memory, Instructions(4)) {
+                Exit::MmioRead { .. } => self.cpu.complete_read(0),
+                Exit::MmioWrite { .. } => {}
+                exit => break exit,
+            }
+        };
         assert_eq!(exit, Exit::Halted, "{code:02x?}");
         let eip = self.cpu.core.eip;
         if eip == CODE + code.len() as u32 + 1 {

@@ -36,7 +36,7 @@ fn save(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
     for (bytes, register) in image[X87_PART..].chunks_exact_mut(16).zip(&core.simd.xmm) {
         bytes.copy_from_slice(&register.to_le_bytes());
     }
-    for (bytes, at) in image.as_chunks::<8>().0.iter().zip((linear..).step_by(8)) {
+    for (bytes, at) in image.as_chunks::<8>().0.iter().zip(quadwords(linear)) {
         core.store_linear(memory, at, core.user, u64::from_le_bytes(*bytes))?;
     }
     Ok(())
@@ -53,7 +53,7 @@ fn restore(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> 
         .as_chunks_mut::<8>()
         .0
         .iter_mut()
-        .zip((linear..).step_by(8))
+        .zip(quadwords(linear))
     {
         *bytes = core
             .load_linear::<u64>(memory, at, core.user)?
@@ -81,6 +81,11 @@ fn restore(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> 
         *register = u128::from_le_bytes(*bytes);
     }
     Ok(())
+}
+
+/// Linear addresses eight bytes apart; they may wrap at 4 GiB.
+fn quadwords(linear: u32) -> impl Iterator<Item = u32> {
+    (0_u32..).map(move |n| linear.wrapping_add(8 * n))
 }
 
 fn aligned(core: &mut Core, linear: u32) -> Result<(), Raised> {

@@ -243,3 +243,22 @@ fn the_fuzz_model_has_none_of_it() {
         assert_eq!(machine.execute(code), UNDEFINED, "{code:02x?}");
     }
 }
+
+#[test]
+fn operands_may_wrap_at_4_gib() {
+    for code in [FXSAVE, FXRSTOR, MOVUPS_LOAD, MOVUPS_STORE, MASKMOVDQU] {
+        for base in [0xFFFF_FF00_u32, 0xFFFF_FFF0, 0xFFFF_FFF8] {
+            let mut machine = Machine::new();
+            machine.data_base = base;
+            machine.operand = 0;
+            machine.cpu.core.simd.xmm[1] = u128::MAX;
+            let aligned_only = code == FXSAVE || code == FXRSTOR;
+            let expect = if aligned_only && base & 15 != 0 {
+                GENERAL_PROTECTION
+            } else {
+                None
+            };
+            assert_eq!(machine.execute(code), expect, "{code:02x?} at {base:#x}");
+        }
+    }
+}

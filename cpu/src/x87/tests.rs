@@ -223,3 +223,15 @@ fn fisttp_is_undefined() {
         check(cr0::NE, &Fpu::default(), &code, Some(6));
     }
 }
+
+#[test]
+fn operands_may_wrap_at_4_gib() {
+    for code in [FNSAVE, FRSTOR, FNSTENV, FLDENV, FSTP_M80, FLD_M64] {
+        for base in [0xFFFF_FFB0_u32, 0xFFFF_FFF9, 0xFFFF_FFFF] {
+            let mut machine = Machine::new();
+            machine.data_base = base;
+            machine.operand = 0;
+            assert_eq!(machine.execute(code), None, "{code:02x?} at {base:#x}");
+        }
+    }
+}
