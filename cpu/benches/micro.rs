@@ -75,7 +75,11 @@ fn flat(state: &mut CpuState) {
         limit: u32::MAX,
     };
     state.segments = [flat; 6];
-    state.segments[1] = Segment { selector: 8, attributes: flat.attributes | attr::CODE, ..flat };
+    state.segments[1] = Segment {
+        selector: 8,
+        attributes: flat.attributes | attr::CODE,
+        ..flat
+    };
     state.cr0 = cr0::PE | cr0::PG | cr0::WP | cr0::ET;
     state.cr3 = DIRECTORY;
     state.eip = CODE;
@@ -148,7 +152,8 @@ fn page_crossing() -> Machine {
     let mut code = vec![0x90; 0xff7];
     code.extend([
         0xbb, 0xfe, 0x0f, 0x40, 0x00, // mov ebx, 0x400ffe
-        0xa1, 0xfe, 0x2f, 0x40, 0x00, // l: mov eax, [0x402ffe], the last byte is on the next page
+        0xa1, 0xfe, 0x2f, 0x40,
+        0x00, // l: mov eax, [0x402ffe], the last byte is on the next page
         0x8b, 0x03, // mov eax, [ebx]
         0x89, 0x43, 0x00, // mov [ebx], eax
         0xeb, 0xf4, // jmp l
@@ -180,21 +185,37 @@ fn syscalls() -> Machine {
     for (n, descriptor) in (0..).zip(descriptors) {
         machine.write(GDT + 8 * n, &descriptor.to_le_bytes());
     }
-    let gate = u64::from(KERNEL & 0xffff)
-        | 8 << 16
-        | 0xef00 << 32
-        | u64::from(KERNEL >> 16) << 48;
+    let gate = u64::from(KERNEL & 0xffff) | 8 << 16 | 0xef00 << 32 | u64::from(KERNEL >> 16) << 48;
     machine.write(IDT + 8 * 0x80, &gate.to_le_bytes());
     machine.write32(TSS + 4, 0x31_0000);
     machine.write32(TSS + 8, 0x10);
     let mut state = machine.cpu.save();
-    let user = Segment { selector: 0x23, attributes: state.segments[0].attributes | attr::DPL, ..state.segments[0] };
+    let user = Segment {
+        selector: 0x23,
+        attributes: state.segments[0].attributes | attr::DPL,
+        ..state.segments[0]
+    };
     state.segments = [user; 6];
-    state.segments[1] = Segment { selector: 0x1b, attributes: user.attributes | attr::CODE, ..user };
+    state.segments[1] = Segment {
+        selector: 0x1b,
+        attributes: user.attributes | attr::CODE,
+        ..user
+    };
     state.cpl = 3;
-    state.gdtr = DescriptorTable { base: GDT, limit: 0x2f };
-    state.idtr = DescriptorTable { base: IDT, limit: 0x7ff };
-    state.tr = Segment { selector: 0x28, attributes: attr::PRESENT | 11, base: TSS, limit: 0x67 };
+    state.gdtr = DescriptorTable {
+        base: GDT,
+        limit: 0x2f,
+    };
+    state.idtr = DescriptorTable {
+        base: IDT,
+        limit: 0x7ff,
+    };
+    state.tr = Segment {
+        selector: 0x28,
+        attributes: attr::PRESENT | 11,
+        base: TSS,
+        limit: 0x67,
+    };
     machine.cpu.restore(&state);
     machine
 }

@@ -158,7 +158,8 @@ impl Core {
 
     /// Reads, computes and writes back. Page permissions are those of a write
     /// from the start. `change` gets the old value and returns the new one;
-    /// it is called once, when nothing but I/O can fail any more.
+    /// it is called when nothing but I/O can fail any more, and may change only
+    /// the arithmetic flags, which are put back if the write is not done.
     #[inline(always)]
     pub(crate) fn modify_linear<W: Word>(
         &mut self,
@@ -177,12 +178,12 @@ impl Core {
             }
         }
         let old = self.load_for_write(memory, linear, W::BYTES)?;
-        let (flags, regs) = (self.flags, self.regs);
+        let flags = self.flags;
         #[allow(clippy::cast_possible_truncation)] // at most 32 bits
         let new = change(self, old as u32);
         let stored = self.store_slow(memory, linear, W::BYTES, self.user, W::cut(new).widen());
         if stored.is_err() {
-            (self.flags, self.regs) = (flags, regs);
+            self.flags = flags;
         }
         stored
     }

@@ -21,21 +21,36 @@ pub(crate) struct Key(u64);
 impl Key {
     /// Mode bit of blocks that hold one instruction only.
     pub(crate) const SINGLE: u8 = 0x80;
+    /// Marks blocks that cross into a second page: they are found only by
+    /// those who check that page.
+    const CROSSING: u64 = 1 << 63;
     /// No block has it.
     const NONE: Self = Self(u64::MAX);
+
+    /// The key of the crossing block at the same place.
+    pub(crate) fn crossing(self) -> Self {
+        Self(self.0 | Self::CROSSING)
+    }
 
     #[inline(always)]
     pub(crate) fn new(frame: u32, linear: u32, mode: Mode) -> Self {
         Self(u64::from(frame) << 20 | u64::from(linear & 0xfff) << 8 | u64::from(mode.0))
     }
 
+    /// The keys of blocks that start in a page and end there.
     fn page(frame: u32) -> std::ops::Range<Self> {
         Self(u64::from(frame) << 20)..Self((u64::from(frame) + 1) << 20)
     }
 
+    /// The keys of blocks that start in a page and end in another.
+    fn leaving(frame: u32) -> std::ops::Range<Self> {
+        let Self(first) = Self(u64::from(frame) << 20).crossing();
+        Self(first)..Self(first + (1 << 20))
+    }
+
     #[allow(clippy::cast_possible_truncation)] // frames have 24 bits
     fn frame(self) -> u32 {
-        (self.0 >> 20) as u32
+        (self.0 >> 20) as u32 & 0xff_ffff
     }
 
     #[allow(clippy::cast_possible_truncation)] // twelve bits
@@ -54,9 +69,9 @@ pub(crate) struct Block {
     pub(crate) count: u32,
     /// Bytes.
     pub(crate) len: u32,
-    /// Where the block goes: falling through, and by a taken jump. Hints, to
-    /// be checked against the key.
-    pub(crate) links: [Cell<u32>; 2],
+    /// Where the block went last: falling through, by a taken jump, by a
+    /// computed jump. Hints, to be checked against the key.
+    pub(crate) links: [Cell<u32>; 3],
     /// The second page of a crossing instruction.
     pub(crate) second_frame: Option<u32>,
     bytes: Box<[u8]>,
@@ -85,7 +100,7 @@ pub(crate) struct BlockCache {
     index: BTreeMap<Key, u32>,
     /// Blocks by their second page.
     crossing: BTreeSet<(u32, u32)>,
-    recent: Box<[u32]>,
+    recent: Box<[u32; RECENT]>,
     /// Blocks decoded since creation; a measure for the host, not state.
     pub(crate) decoded: u64,
 }
@@ -97,7 +112,7 @@ impl Default for BlockCache {
             free: Vec::new(),
             index: BTreeMap::new(),
             crossing: BTreeSet::new(),
-            recent: vec![0; RECENT].into_boxed_slice(),
+            recent: Box::new([0; RECENT]),
             decoded: 0,
         }
     }
@@ -111,15 +126,25 @@ impl BlockCache {
         folded as usize & (RECENT - 1)
     }
 
+    /// Whether block `index` exists and has this key.
+    #[inline(always)]
+    pub(crate) fn is(&self, index: u32, key: Key) -> bool {
+        self.blocks
+            .get(index as usize)
+            .is_some_and(|block| block.key == key)
+    }
+
+    /// The block with this key, if it was looked up not long ago.
+    #[inline(always)]
+    pub(crate) fn recent(&self, key: Key) -> Option<u32> {
+        let index = self.recent[Self::slot(key)];
+        self.is(index, key).then_some(index)
+    }
+
     /// The block with this key.
     #[inline]
     pub(crate) fn find(&mut self, key: Key) -> Option<u32> {
-        let recent = self.recent[Self::slot(key)];
-        if self
-            .blocks
-            .get(recent as usize)
-            .is_some_and(|block| block.key == key)
-        {
+        if let Some(recent) = self.recent(key) {
             return Some(recent);
         }
         let index = *self.index.get(&key)?;
@@ -138,12 +163,17 @@ impl BlockCache {
             self.clear(core);
         }
         self.decoded += 1;
+        let key = if new.second_frame.is_some() {
+            new.key.crossing()
+        } else {
+            new.key
+        };
         let block = Block {
-            key: new.key,
+            key,
             ops: new.ops.into_boxed_slice(),
             count: new.count,
             len: new.bytes.len() as u32,
-            links: [Cell::new(0), Cell::new(0)],
+            links: [Cell::new(0), Cell::new(0), Cell::new(0)],
             second_frame: new.second_frame,
             bytes: new.bytes.into_boxed_slice(),
         };
@@ -164,8 +194,8 @@ impl BlockCache {
         } else {
             self.blocks[index as usize] = block;
         }
-        self.index.insert(new.key, index);
-        self.recent[Self::slot(new.key)] = index;
+        self.index.insert(key, index);
+        self.recent[Self::slot(key)] = index;
         index
     }
 
@@ -203,7 +233,11 @@ impl BlockCache {
             return;
         }
         let mut stale = Vec::new();
-        let in_page = self.index.range(Key::page(frame)).map(|(_, &index)| index);
+        let in_page = self
+            .index
+            .range(Key::page(frame))
+            .chain(self.index.range(Key::leaving(frame)))
+            .map(|(_, &index)| index);
         let crossing = self
             .crossing
             .range((frame, 0)..(frame + 1, 0))
@@ -235,7 +269,11 @@ impl BlockCache {
     /// Computes anew which granules of a page hold code.
     fn recount(&self, core: &mut Core, frame: u32) {
         let mut granules = 0;
-        for (key, &index) in self.index.range(Key::page(frame)) {
+        let starting = self
+            .index
+            .range(Key::page(frame))
+            .chain(self.index.range(Key::leaving(frame)));
+        for (key, &index) in starting {
             let len = self.blocks[index as usize]
                 .len
                 .min(PAGE_SIZE - key.offset());

@@ -214,7 +214,7 @@ fn plain_op(handler: crate::op::Handler, len: usize) -> Op {
         src: 0,
         base: 8,
         index: 8,
-        scale: 0,
+        scale: 1,
         seg: seg::DS,
         flags: 0,
         len: len.max(1) as u8,
@@ -302,7 +302,7 @@ fn fill(op: &mut Op, instruction: &Instruction, bytes: &[u8], context: Context) 
             OpKind::Memory => {
                 op.base = register_or_zero(instruction.memory_base());
                 op.index = register_or_zero(instruction.memory_index());
-                op.scale = instruction.memory_index_scale().trailing_zeros() as u8;
+                op.scale = instruction.memory_index_scale() as u8;
                 op.disp = instruction.memory_displacement32();
             }
             OpKind::Immediate8

@@ -76,7 +76,7 @@ pub(crate) struct Op {
     pub(crate) base: u8,
     /// Index register of the memory operand; 8 if none.
     pub(crate) index: u8,
-    /// Shift of the index, 0 to 3.
+    /// Factor of the index: 1, 2, 4 or 8.
     pub(crate) scale: u8,
     /// Segment register of the memory operand.
     pub(crate) seg: u8,
@@ -125,10 +125,17 @@ impl Op {
     /// Offset of the memory operand in its segment, for 32-bit addressing.
     #[inline(always)]
     pub(crate) fn offset32(&self, core: &Core) -> u32 {
-        let index = core.regs[(self.index & 15) as usize] << (self.scale & 31);
+        // One multiplication is cheaper than a shift by a variable.
+        let index = core.regs[(self.index & 15) as usize].wrapping_mul(u32::from(self.scale));
         core.regs[(self.base & 15) as usize]
             .wrapping_add(index)
             .wrapping_add(self.disp)
+    }
+
+    /// As [`Self::offset32`], for a memory operand without an index.
+    #[inline(always)]
+    pub(crate) fn offset32_based(&self, core: &Core) -> u32 {
+        core.regs[(self.base & 15) as usize].wrapping_add(self.disp)
     }
 
     /// Offset of the memory operand in its segment, for either address size.
@@ -142,8 +149,7 @@ impl Op {
         }
     }
 
-    /// Whether operand `0` or `1` is the memory operand is known when the
-    /// handler is chosen; this mask cuts to the address size.
+    /// Cuts an offset to the address size.
     #[inline(always)]
     pub(crate) fn address_mask(&self) -> u32 {
         if self.has(Self::ADDRESS32) {

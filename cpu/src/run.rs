@@ -3,12 +3,12 @@
 
 use crate::Cpu;
 use crate::address::{Instructions, LinearAddr, PAGE_OFFSET};
-use crate::block::Key;
+use crate::block::{Block, Key};
 use crate::decode::{Extent, Place, decode};
 use crate::exit::Exit;
 use crate::flags;
 use crate::memory::Memory;
-use crate::op::Flow;
+use crate::op::{Flow, Op};
 use crate::paging::Access;
 use crate::registers::dr;
 use crate::segment::seg;
@@ -35,6 +35,36 @@ struct FetchPage {
 
 impl FetchPage {
     const NONE: Self = Self { page: 1, frame: 0 };
+
+    /// The key of the block at EIP, if the page is this one or the TLB has it.
+    #[inline(always)]
+    fn follow(&mut self, core: &Core) -> Option<Key> {
+        let linear = core.linear_eip();
+        let page = linear & !PAGE_OFFSET;
+        if page != self.page {
+            let entry = &core.tlb.code[Tlb::code_index(linear)];
+            if entry.read[(core.user & 1) as usize] != page {
+                return None;
+            }
+            *self = Self {
+                page,
+                frame: entry.frame,
+            };
+        }
+        Some(Key::new(self.frame, linear, core.mode))
+    }
+}
+
+/// Executes ops until one does not go on with the next; returns the last one.
+#[inline(always)]
+fn execute<'a>(core: &mut Core, memory: &Memory<'_>, ops: &'a [Op]) -> (Flow, &'a Op) {
+    for op in ops {
+        let flow = (op.handler)(core, memory, op);
+        if flow != Flow::Next {
+            return (flow, op);
+        }
+    }
+    (Flow::Next, &ops[0])
 }
 
 impl Cpu {
@@ -111,24 +141,14 @@ impl Cpu {
         loop {
             let core = &mut *self.core;
             let block = &self.cache.blocks[index as usize];
-            let last = core.eip.wrapping_add(block.len - 1);
-            let beyond = last > core.segments[seg::CS as usize].limit || last < core.eip;
-            if core.deadline - core.retired < u64::from(block.count) || beyond {
+            if !core.has_room_for(block) {
                 return if core.retired < core.deadline {
                     Pause::Single
                 } else {
                     Pause::Boundary
                 };
             }
-            let mut flow = Flow::Next;
-            let mut current = &block.ops[0];
-            for op in &block.ops {
-                current = op;
-                flow = (op.handler)(core, memory, op);
-                if flow != Flow::Next {
-                    break;
-                }
-            }
+            let (flow, op) = execute(core, memory, &block.ops);
             let slot = match flow {
                 Flow::Next => {
                     core.eip = core.eip.wrapping_add(block.len) & core.eip_mask();
@@ -137,53 +157,50 @@ impl Cpu {
                 Flow::Fall => 0,
                 Flow::Jump => 1,
                 Flow::Indirect => 2,
-                Flow::End => {
-                    core.retired += u64::from(block.count);
-                    return Pause::Boundary;
-                }
-                Flow::Again => {
-                    core.retired += u64::from(current.ordinal);
-                    core.eip = current.start_eip(core);
-                    return Pause::Boundary;
-                }
-                Flow::Raised => {
-                    core.retired += u64::from(current.ordinal);
-                    core.eip = current.start_eip(core);
-                    return self.raised(memory);
+                Flow::End | Flow::Again | Flow::Raised => {
+                    let (op, count) = (*op, block.count);
+                    return self.left(memory, flow, op, count);
                 }
             };
             core.retired += u64::from(block.count);
-            // The hint of the link, if it is right.
-            let linear = core.windows[seg::CS as usize].base.wrapping_add(core.eip);
-            if let Some(link) = block.links.get(slot)
-                && linear & !PAGE_OFFSET == fetch.page
-            {
-                let next = link.get();
-                let key = Key::new(fetch.frame, linear, core.mode);
-                if self
-                    .cache
-                    .blocks
-                    .get(next as usize)
-                    .is_some_and(|block| block.key == key)
-                {
-                    index = next;
+            // The same way as last time, or some other known block?
+            if let Some(key) = fetch.follow(core) {
+                let hint = block.links[slot].get();
+                if self.cache.is(hint, key) {
+                    index = hint;
+                    continue;
+                }
+                if let Some(known) = self.cache.recent(key) {
+                    block.links[slot].set(known);
+                    index = known;
                     continue;
                 }
             }
-            let next = match self.enter(memory, &mut fetch, Extent::Block) {
+            index = match self.enter(memory, &mut fetch, Extent::Block) {
                 Ok(next) => next,
                 Err(raised) => return self.raised_between(memory, raised),
             };
-            if let Some(link) = self.cache.blocks[index as usize].links.get(slot)
-                && self.cache.blocks[next as usize].second_frame.is_none()
-            {
-                link.set(next);
-            }
-            index = next;
         }
     }
 
+    /// Leaves the block loop after `op` for the reason in `flow`.
+    #[inline]
+    fn left(&mut self, memory: &Memory<'_>, flow: Flow, op: Op, count: u32) -> Pause {
+        let core = &mut *self.core;
+        if flow == Flow::End {
+            core.retired += u64::from(count);
+            return Pause::Boundary;
+        }
+        core.retired += u64::from(op.ordinal);
+        core.eip = op.start_eip(core);
+        if flow == Flow::Again {
+            return Pause::Boundary;
+        }
+        self.raised(memory)
+    }
+
     /// The block at EIP, decoded if need be.
+    #[inline(never)]
     fn enter(
         &mut self,
         memory: &Memory<'_>,
@@ -195,16 +212,9 @@ impl Cpu {
         if eip > core.segments[seg::CS as usize].limit {
             return Err(core.gp(0));
         }
-        let linear = core.windows[seg::CS as usize].base.wrapping_add(eip);
+        let linear = core.linear_eip();
         if linear & !PAGE_OFFSET != fetch.page {
-            let entry = &core.tlb.code[Tlb::code_index(linear)];
-            let hit = entry.read[(core.user & 1) as usize] == linear & !PAGE_OFFSET
-                && !entry.permissions.has(crate::tlb::Permissions::NO_EXECUTE);
-            let frame = if hit {
-                entry.frame
-            } else {
-                core.translate(memory, linear, Access::Fetch, core.user)?
-            };
+            let frame = core.translate(memory, linear, Access::Fetch, core.user)?;
             *fetch = FetchPage {
                 page: linear & !PAGE_OFFSET,
                 frame,
@@ -216,7 +226,11 @@ impl Cpu {
             0
         };
         let key = Key::new(fetch.frame, linear, Mode(core.mode.0 | single));
-        if let Some(index) = self.cache.find(key)
+        if let Some(index) = self.cache.find(key) {
+            return Ok(index);
+        }
+        let crossing = self.cache.find(key.crossing());
+        if let Some(index) = crossing
             && self.still_valid(memory, index, linear)?
         {
             return Ok(index);
@@ -227,8 +241,7 @@ impl Cpu {
             frame: fetch.frame,
         };
         let new = decode(&mut self.core, memory, place, extent)?;
-        let stale = self.cache.find(key);
-        Ok(self.cache.insert(&mut self.core, new, stale))
+        Ok(self.cache.insert(&mut self.core, new, crossing))
     }
 
     /// A block that crosses into a second page is right only while that page
@@ -240,16 +253,14 @@ impl Cpu {
         linear: u32,
     ) -> Result<bool, Raised> {
         let block = &self.cache.blocks[index as usize];
-        let Some(second) = block.second_frame else {
-            return Ok(true);
-        };
         let core = &mut *self.core;
         let last = core.eip.wrapping_add(block.len - 1);
         if last > core.segments[seg::CS as usize].limit || last < core.eip {
             return Err(core.gp(0));
         }
         let next = (linear & !PAGE_OFFSET).wrapping_add(PAGE_OFFSET + 1);
-        Ok(core.translate(memory, next, Access::Fetch, core.user)? == second)
+        let second = core.translate(memory, next, Access::Fetch, core.user)?;
+        Ok(block.second_frame == Some(second))
     }
 
     /// An exception of the fetch at `Core::eip`.
@@ -408,11 +419,23 @@ impl Cpu {
 }
 
 impl Core {
+    /// Whether all of a block may run: inside the budget and the code segment.
+    #[inline(always)]
+    fn has_room_for(&self, block: &Block) -> bool {
+        let last = self.eip.wrapping_add(block.len - 1);
+        last <= self.segments[seg::CS as usize].limit
+            && last >= self.eip
+            && self.deadline - self.retired >= u64::from(block.count)
+    }
+
     /// Whether anything wants to be asked after every instruction.
     fn needs_single_steps(&self) -> bool {
+        // A shadow matters only if there is something to hold back: the line
+        // does not change during a run.
+        let held_back = self.interrupt_line && self.interrupts_enabled();
         self.system_flags & (flags::TF | flags::RF) != 0
             || self.dr[7] & dr::ENABLES != 0
-            || self.shadow != Shadow::None
+            || self.shadow != Shadow::None && held_back
             || !self.hooks.breakpoints.is_empty()
             || self.hooks.edge.is_some()
     }
@@ -426,6 +449,7 @@ impl Core {
         }
     }
 
+    #[inline(always)]
     fn linear_eip(&self) -> u32 {
         self.windows[seg::CS as usize].base.wrapping_add(self.eip)
     }

@@ -60,8 +60,10 @@ pub enum Shadow {
     MovSs,
 }
 
-/// Everything except the block cache.
+/// Everything except the block cache. The fields stand in this order so that
+/// what every instruction touches is together.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Core {
     /// The general registers; number 8 is always zero, for absent bases and
     /// indexes; the rest is never used.
@@ -319,7 +321,8 @@ impl Core {
     /// handler must return [`crate::op::Flow::End`] if `Core::mode` changed.
     pub(crate) fn set_segment(&mut self, which: u8, segment: Segment) {
         self.segments[which as usize % 6] = segment;
-        self.update_mode();
+        self.update_window(which as usize % 6);
+        self.update_mode_bits();
     }
 
     /// Sets the current privilege level.
@@ -343,24 +346,25 @@ impl Core {
 
     /// Derives what depends on segments and CR0.
     pub(crate) fn update_mode(&mut self) {
-        for (window, segment) in self.windows.iter_mut().zip(&self.segments) {
-            *window = SegmentWindow::new(segment);
+        for which in 0..self.segments.len() {
+            self.update_window(which);
         }
+        self.update_mode_bits();
+    }
+
+    fn update_window(&mut self, which: usize) {
+        let mut window = SegmentWindow::new(&self.segments[which]);
         if !self.protected() {
             // Real mode checks limits but not types.
-            for window in &mut self.windows[..6] {
-                let range = if window.read.0 <= window.read.1 {
-                    window.read
-                } else {
-                    window.write
-                };
-                window.read = range;
-                window.write = range;
-            }
+            let readable = window.read.0 <= window.read.1;
+            let range = if readable { window.read } else { window.write };
+            (window.read, window.write) = (range, range);
         }
-        let flat = [seg::DS, seg::ES, seg::SS]
-            .iter()
-            .all(|&s| self.windows[s as usize].is_flat());
+        self.windows[which] = window;
+    }
+
+    fn update_mode_bits(&mut self) {
+        let flat = |which: u8| self.windows[which as usize].is_flat();
         let mut mode = 0;
         if self.segments[seg::CS as usize].has(attr::BIG) {
             mode |= Mode::CODE32;
@@ -368,7 +372,7 @@ impl Core {
         if self.segments[seg::SS as usize].has(attr::BIG) {
             mode |= Mode::STACK32;
         }
-        if flat {
+        if flat(seg::DS) && flat(seg::ES) && flat(seg::SS) {
             mode |= Mode::FLAT;
         }
         self.mode = Mode(mode);

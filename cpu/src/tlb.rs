@@ -168,13 +168,11 @@ impl Tlb {
                 self.data[index] = entry;
             }
             Side::Code => {
-                let user = if permissions.has(Permissions::USER) {
-                    page
-                } else {
-                    INVALID
-                };
+                let tag = |allowed: bool| if allowed { page } else { INVALID };
+                let execute = !permissions.has(Permissions::NO_EXECUTE);
+                let user = execute && permissions.has(Permissions::USER);
                 self.code[Self::code_index(linear)] = Entry {
-                    read: [page, user],
+                    read: [tag(execute), tag(user)],
                     ..entry
                 };
             }

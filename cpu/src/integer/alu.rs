@@ -3,8 +3,8 @@
 use iced_x86::{Instruction, Mnemonic};
 
 use super::operand::{
-    First, Flat, Immediate, Kind, Second, Segmented, Source, Target, by_size, by_source, by_target,
-    kind, size,
+    Based, First, Flat, Immediate, Kind, Second, Segmented, Source, Target, by_size,
+    by_source_based, by_target, kind, size,
 };
 use crate::flags::LazyFlags;
 use crate::lower::{Context, Lowered};
@@ -150,10 +150,12 @@ macro_rules! two_operands {
             (kind($instruction, 0, $context), kind($instruction, 1, $context));
         let handler: Handler = by_size!(size($instruction, 0), W => match (first, second) {
             (Kind::Register, second) => {
-                by_source!(second, S => $function::<$o, W, First, S>)
+                by_source_based!(second, S => $function::<$o, W, First, S>)
             }
             (Kind::Flat, Kind::Register) => $function::<$o, W, Flat, Second>,
             (Kind::Flat, Kind::Immediate) => $function::<$o, W, Flat, Immediate>,
+            (Kind::Based, Kind::Register) => $function::<$o, W, Based, Second>,
+            (Kind::Based, Kind::Immediate) => $function::<$o, W, Based, Immediate>,
             (Kind::Segmented, Kind::Register) => $function::<$o, W, Segmented, Second>,
             (Kind::Segmented, Kind::Immediate) => $function::<$o, W, Segmented, Immediate>,
             _ => return None,

@@ -129,7 +129,7 @@ macro_rules! bit_scan {
     ($reverse:literal, $i:expr, $context:expr) => {{
         let handler: Handler = by_wide_size!(size($i, 0), W => match kind($i, 1, $context) {
             Kind::Register => scan::<W, Second, $reverse>,
-            Kind::Flat => scan::<W, Flat, $reverse>,
+            Kind::Flat | Kind::Based => scan::<W, Flat, $reverse>,
             Kind::Segmented => scan::<W, Segmented, $reverse>,
             _ => return None,
         });

@@ -6,8 +6,8 @@ use iced_x86::{ConditionCode, Instruction, Mnemonic};
 use super::alu::{Add, Binary, Sub};
 use super::condition::{Condition, by_condition};
 use super::operand::{
-    First, Flat, Immediate, Kind, Second, Segmented, Source, Target, by_size, by_source, by_target,
-    by_wide_size, kind, size,
+    Based, First, Flat, Immediate, Kind, Second, Segmented, Source, Target, by_size, by_source,
+    by_source_based, by_target, by_wide_size, kind, size,
 };
 use crate::lower::{Context, Lowered};
 use crate::memory::{Memory, Word};
@@ -207,9 +207,11 @@ fn nop(_: &mut Core, _: &Memory<'_>, _: &Op) -> Flow {
 fn lower_mov(i: &Instruction, context: Context) -> Option<Lowered> {
     let (first, second) = (kind(i, 0, context), kind(i, 1, context));
     let handler: Handler = by_size!(size(i, 0), W => match (first, second) {
-        (Kind::Register, second) => by_source!(second, S => mov::<W, First, S>),
+        (Kind::Register, second) => by_source_based!(second, S => mov::<W, First, S>),
         (Kind::Flat, Kind::Register) => mov::<W, Flat, Second>,
         (Kind::Flat, Kind::Immediate) => mov::<W, Flat, Immediate>,
+        (Kind::Based, Kind::Register) => mov::<W, Based, Second>,
+        (Kind::Based, Kind::Immediate) => mov::<W, Based, Immediate>,
         (Kind::Segmented, Kind::Register) => mov::<W, Segmented, Second>,
         (Kind::Segmented, Kind::Immediate) => mov::<W, Segmented, Immediate>,
         _ => return None,
@@ -221,10 +223,10 @@ fn lower_extension(i: &Instruction, context: Context) -> Option<Lowered> {
     let second = kind(i, 1, context);
     let signed = i.mnemonic() == Mnemonic::Movsx;
     let handler: Handler = by_wide_size!(size(i, 0), W => match size(i, 1) {
-        1 if signed => by_source!(second, S => movsx::<W, u8, S>),
-        1 => by_source!(second, S => movzx::<W, u8, S>),
-        _ if signed => by_source!(second, S => movsx::<W, u16, S>),
-        _ => by_source!(second, S => movzx::<W, u16, S>),
+        1 if signed => by_source_based!(second, S => movsx::<W, u8, S>),
+        1 => by_source_based!(second, S => movzx::<W, u8, S>),
+        _ if signed => by_source_based!(second, S => movsx::<W, u16, S>),
+        _ => by_source_based!(second, S => movzx::<W, u16, S>),
     });
     Some(Lowered::next(handler))
 }
@@ -233,7 +235,7 @@ fn lower_xchg(i: &Instruction, context: Context) -> Option<Lowered> {
     let (first, second) = (kind(i, 0, context), kind(i, 1, context));
     let handler: Handler = by_size!(size(i, 0), W => match (first, second) {
         (_, Kind::Register) => by_target!(first, T => xchg::<W, T>),
-        (Kind::Register, Kind::Flat) => xchg_memory::<W, Flat>,
+        (Kind::Register, Kind::Flat | Kind::Based) => xchg_memory::<W, Flat>,
         (Kind::Register, Kind::Segmented) => xchg_memory::<W, Segmented>,
         _ => return None,
     });

@@ -154,7 +154,7 @@ macro_rules! with_second {
         use super::operand::Second;
         let handler: Handler = by_wide_size!(size($i, 0), W => match kind($i, 1, $context) {
             Kind::Register => $function::<W, Second>,
-            Kind::Flat => $function::<W, Flat>,
+            Kind::Flat | Kind::Based => $function::<W, Flat>,
             Kind::Segmented => $function::<W, Segmented>,
             _ => return None,
         });

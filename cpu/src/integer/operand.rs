@@ -40,6 +40,8 @@ pub(super) struct Second;
 pub(super) struct Immediate;
 /// The memory operand, in a flat segment, with 32-bit addressing.
 pub(super) struct Flat;
+/// The same, without an index register.
+pub(super) struct Based;
 /// The memory operand, any segment and address size.
 pub(super) struct Segmented;
 
@@ -85,37 +87,44 @@ impl Source for Immediate {
     }
 }
 
-impl Source for Flat {
-    #[inline(always)]
-    fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
-        let linear = op.offset32(core);
-        Ok(core.load_linear::<W>(memory, linear, core.user)?.zext())
-    }
-}
+/// The operands that need no segment differ in how the offset is made.
+macro_rules! flat_operand {
+    ($name:ident, $offset:ident) => {
+        impl Source for $name {
+            #[inline(always)]
+            fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
+                let linear = op.$offset(core);
+                Ok(core.load_linear::<W>(memory, linear, core.user)?.zext())
+            }
+        }
 
-impl Target for Flat {
-    #[inline(always)]
-    fn put<W: Word>(
-        core: &mut Core,
-        memory: &Memory<'_>,
-        op: &Op,
-        value: u32,
-    ) -> Result<(), Raised> {
-        let linear = op.offset32(core);
-        core.store_linear(memory, linear, core.user, W::cut(value))
-    }
+        impl Target for $name {
+            #[inline(always)]
+            fn put<W: Word>(
+                core: &mut Core,
+                memory: &Memory<'_>,
+                op: &Op,
+                value: u32,
+            ) -> Result<(), Raised> {
+                let linear = op.$offset(core);
+                core.store_linear(memory, linear, core.user, W::cut(value))
+            }
 
-    #[inline(always)]
-    fn update<W: Word>(
-        core: &mut Core,
-        memory: &Memory<'_>,
-        op: &Op,
-        change: impl FnOnce(&mut Core, u32) -> u32,
-    ) -> Result<(), Raised> {
-        let linear = op.offset32(core);
-        core.modify_linear::<W>(memory, linear, change)
-    }
+            #[inline(always)]
+            fn update<W: Word>(
+                core: &mut Core,
+                memory: &Memory<'_>,
+                op: &Op,
+                change: impl FnOnce(&mut Core, u32) -> u32,
+            ) -> Result<(), Raised> {
+                let linear = op.$offset(core);
+                core.modify_linear::<W>(memory, linear, change)
+            }
+        }
+    };
 }
+flat_operand!(Flat, offset32);
+flat_operand!(Based, offset32_based);
 
 impl Source for Segmented {
     #[inline(always)]
@@ -153,6 +162,7 @@ pub(super) enum Kind {
     Register,
     Immediate,
     Flat,
+    Based,
     Segmented,
     Absent,
     /// Segment, control and other registers, far pointers, string operands.
@@ -166,7 +176,13 @@ pub(super) fn kind(instruction: &Instruction, n: u32, context: Context) -> Kind 
     }
     match instruction.op_kind(n) {
         OpKind::Register if instruction.op_register(n).is_gpr() => Kind::Register,
-        OpKind::Memory if context.is_flat(instruction) => Kind::Flat,
+        OpKind::Memory if context.is_flat(instruction) => {
+            if instruction.memory_index() == Register::None {
+                Kind::Based
+            } else {
+                Kind::Flat
+            }
+        }
         OpKind::Memory => Kind::Segmented,
         OpKind::Immediate8
         | OpKind::Immediate16
@@ -234,7 +250,8 @@ macro_rules! by_target {
                 type $t = First;
                 $body
             }
-            Kind::Flat => {
+            // A handler for the general form does for the rarer instructions.
+            Kind::Flat | Kind::Based => {
                 type $t = Flat;
                 $body
             }
@@ -259,7 +276,7 @@ macro_rules! by_source {
                 type $s = Immediate;
                 $body
             }
-            Kind::Flat => {
+            Kind::Flat | Kind::Based => {
                 type $s = Flat;
                 $body
             }
@@ -272,4 +289,33 @@ macro_rules! by_source {
     };
 }
 
-pub(super) use {by_size, by_source, by_target, by_wide_size};
+/// As `by_source`, with the form without an index by itself.
+macro_rules! by_source_based {
+    ($kind:expr, $s:ident => $body:expr) => {
+        match $kind {
+            Kind::Register => {
+                type $s = Second;
+                $body
+            }
+            Kind::Immediate => {
+                type $s = Immediate;
+                $body
+            }
+            Kind::Flat => {
+                type $s = Flat;
+                $body
+            }
+            Kind::Based => {
+                type $s = Based;
+                $body
+            }
+            Kind::Segmented => {
+                type $s = Segmented;
+                $body
+            }
+            _ => return None,
+        }
+    };
+}
+
+pub(super) use {by_size, by_source, by_source_based, by_target, by_wide_size};

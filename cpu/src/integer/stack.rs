@@ -190,7 +190,7 @@ macro_rules! push_from {
         by_wide_size!(operand_size($i), W => match kind($i, 0, $context) {
             Kind::Register => push::<W, First, $k>,
             Kind::Immediate => push::<W, Immediate, $k>,
-            Kind::Flat => push::<W, Flat, $k>,
+            Kind::Flat | Kind::Based => push::<W, Flat, $k>,
             Kind::Segmented => push::<W, Segmented, $k>,
             _ => return None,
         })
@@ -205,7 +205,9 @@ pub(super) fn lower(i: &Instruction, context: Context) -> Option<Lowered> {
         Mnemonic::Pop => match kind(i, 0, context) {
             Kind::Register if flat => by_wide_size!(operand_size(i), W => pop::<W, FlatStack>),
             Kind::Register => by_wide_size!(operand_size(i), W => pop::<W, AnyStack>),
-            Kind::Flat | Kind::Segmented => by_wide_size!(operand_size(i), W => pop_memory::<W>),
+            Kind::Flat | Kind::Based | Kind::Segmented => {
+                by_wide_size!(operand_size(i), W => pop_memory::<W>)
+            }
             _ => return None,
         },
         Mnemonic::Pusha => pusha::<u16>,
