@@ -62,6 +62,7 @@ impl Key {
 /// A decoded block. All its bytes are in one page, except for a block of a
 /// single instruction that crosses into a second page.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Block {
     pub(crate) key: Key,
     pub(crate) ops: Box<[Op]>,
@@ -69,9 +70,8 @@ pub(crate) struct Block {
     pub(crate) count: u32,
     /// Bytes.
     pub(crate) len: u32,
-    /// Where the block went last: falling through, by a taken jump, by a
-    /// computed jump. Hints, to be checked against the key.
-    pub(crate) links: [Cell<u32>; 3],
+    /// The block that follows at the end: a hint, to be checked by its key.
+    pub(crate) link: Cell<u32>,
     /// The second page of a crossing instruction.
     pub(crate) second_frame: Option<u32>,
     bytes: Box<[u8]>,
@@ -87,7 +87,8 @@ pub(crate) struct NewBlock {
     pub(crate) bytes: Vec<u8>,
 }
 
-const RECENT: usize = 1 << 14;
+const RECENT: usize = 1 << RECENT_BITS;
+const RECENT_BITS: u32 = 16;
 /// More blocks than a kernel and its programs have; a guest that makes more
 /// starts afresh.
 const MOST_BLOCKS: usize = 1 << 17;
@@ -119,11 +120,11 @@ impl Default for BlockCache {
 }
 
 impl BlockCache {
+    /// Where `recent` has a key: Fibonacci hashing.
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // a hash
+    #[allow(clippy::cast_possible_truncation)] // a few bits
     fn slot(key: Key) -> usize {
-        let folded = (key.0 >> 8) ^ (key.0 >> 21) ^ (key.0 << 7);
-        folded as usize & (RECENT - 1)
+        (key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize
     }
 
     /// Whether block `index` exists and has this key.
@@ -173,7 +174,7 @@ impl BlockCache {
             ops: new.ops.into_boxed_slice(),
             count: new.count,
             len: new.bytes.len() as u32,
-            links: [Cell::new(0), Cell::new(0), Cell::new(0)],
+            link: Cell::new(0),
             second_frame: new.second_frame,
             bytes: new.bytes.into_boxed_slice(),
         };

@@ -1,10 +1,13 @@
 //! From guest bytes to a block of ops.
 
+use std::cell::Cell;
+
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::address::PAGE_SIZE;
 use crate::block::{Key, NewBlock};
-use crate::lower::{Context, Lowered, lower, too_long, undefined};
+use crate::integer::fuse;
+use crate::lower::{Context, Ending, Lowered, lower, too_long, undefined};
 use crate::memory::Memory;
 use crate::op::Op;
 use crate::paging::Access;
@@ -15,6 +18,8 @@ use crate::state::{Core, Mode, Raised};
 const MAX_LEN: usize = 15;
 /// Instructions in the longest block.
 const MAX_OPS: usize = 64;
+/// Conditional jumps in the longest block: each may leave it.
+const MAX_SIDES: usize = 3;
 /// Bytes looked at for one block.
 const WINDOW: usize = 256;
 /// F3 0F BC is BSF with a prefix, not TZCNT; F3 0F BD likewise.
@@ -69,6 +74,8 @@ pub(crate) fn decode(
         bytes: Vec::new(),
     };
     let mut at = 0;
+    let mut sides = 0;
+    let mut before = None;
     while block.ops.len() < MAX_OPS {
         let first = block.ops.is_empty();
         let slice = &buffer[at..window.min(at + MAX_LEN)];
@@ -85,8 +92,15 @@ pub(crate) fn decode(
             }
             break;
         }
-        let ends = push(&mut block, decoded, at);
-        at = usize::from(block.ops[block.ops.len() - 1].len) + at;
+        sides += usize::from(decoded.ending == Ending::Side);
+        let ends = decoded.ending == Ending::Block || sides == MAX_SIDES;
+        let len = usize::from(decoded.op.len);
+        let instruction = decoded.instruction;
+        if !(decoded.ending == Ending::Side && fuse_last(&mut block, before, &decoded, context)) {
+            push(&mut block, decoded, at);
+        }
+        before = Some(instruction);
+        at += len;
         if ends || extent == Extent::Single || at >= window {
             break;
         }
@@ -105,13 +119,32 @@ fn key(mode: Mode, place: Place, extent: Extent) -> Key {
 }
 
 #[allow(clippy::cast_possible_truncation)] // a few hundred bytes
-fn push(block: &mut NewBlock, decoded: Decoded, at: usize) -> bool {
+fn push(block: &mut NewBlock, decoded: Decoded, at: usize) {
     let mut op = decoded.op;
     op.offset = at as u16;
     op.ordinal = block.count as u8;
     block.ops.push(op);
     block.count += 1;
-    decoded.ends_block
+}
+
+/// Makes one op of a comparison, the last op of the block, and the conditional
+/// jump that follows it, if there is a handler for the pair.
+fn fuse_last(
+    block: &mut NewBlock,
+    before: Option<Instruction>,
+    jump: &Decoded,
+    context: Context,
+) -> bool {
+    let (Some(before), Some(op)) = (before, block.ops.last_mut()) else {
+        return false;
+    };
+    if op.retires != 1 || !fuse::fuse(op, &before, &jump.op, &jump.instruction, context) {
+        return false;
+    }
+    op.len += jump.op.len;
+    op.retires = 2;
+    block.count += 1;
+    true
 }
 
 /// A single instruction whose bytes lie in two pages.
@@ -137,7 +170,8 @@ fn crossing(
     copy_page(memory, second, 0, &mut bytes[head.len()..]);
     let mut decoded = decode_one(&bytes, place.eip, context).unwrap_or(Decoded {
         op: plain_op(too_long, MAX_LEN),
-        ends_block: true,
+        ending: Ending::Block,
+        instruction: Instruction::default(),
     });
     // An instruction that needs no byte of the second page does not get here.
     let len = usize::from(decoded.op.len).max(head.len() + 1);
@@ -162,7 +196,8 @@ fn copy_page(memory: &Memory<'_>, frame: u32, offset: usize, into: &mut [u8]) {
 
 struct Decoded {
     op: Op,
-    ends_block: bool,
+    ending: Ending,
+    instruction: Instruction,
 }
 
 /// `None`: more bytes are needed.
@@ -192,16 +227,18 @@ fn decode_one(bytes: &[u8], eip: u32, mut context: Context) -> Option<Decoded> {
         };
         return Some(Decoded {
             op: plain_op(handler, instruction.len()),
-            ends_block: true,
+            ending: Ending::Block,
+            instruction,
         });
     }
-    let Lowered {
-        handler,
-        ends_block,
-    } = lower(&instruction, context);
+    let Lowered { handler, ending } = lower(&instruction, context);
     let mut op = plain_op(handler, instruction.len());
     fill(&mut op, &instruction, bytes, context);
-    Some(Decoded { op, ends_block })
+    Some(Decoded {
+        op,
+        ending,
+        instruction,
+    })
 }
 
 #[allow(clippy::cast_possible_truncation)] // at most 15
@@ -220,6 +257,8 @@ fn plain_op(handler: crate::op::Handler, len: usize) -> Op {
         len: len.max(1) as u8,
         offset: 0,
         ordinal: 0,
+        retires: 1,
+        link: Cell::new(0),
     }
 }
 

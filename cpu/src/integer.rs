@@ -11,6 +11,7 @@ mod bulk;
 mod condition;
 mod data;
 mod flag_ops;
+pub(crate) mod fuse;
 mod muldiv;
 mod operand;
 mod shift;

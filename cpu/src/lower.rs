@@ -8,11 +8,22 @@ use crate::op::{Flow, Handler, Op};
 use crate::state::{Core, Mode};
 use crate::{integer, simd, system, x87};
 
+/// How a block goes on after an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// With the next instruction.
+    None,
+    /// With the next instruction or a jump.
+    Side,
+    /// It does not.
+    Block,
+}
+
 /// A handler, and whether its instruction is the last of its block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lowered {
     pub(crate) handler: Handler,
-    pub(crate) ends_block: bool,
+    pub(crate) ending: Ending,
 }
 
 impl Lowered {
@@ -21,7 +32,15 @@ impl Lowered {
     pub(crate) fn next(handler: Handler) -> Self {
         Self {
             handler,
-            ends_block: false,
+            ending: Ending::None,
+        }
+    }
+
+    /// A conditional near jump.
+    pub(crate) fn side(handler: Handler) -> Self {
+        Self {
+            handler,
+            ending: Ending::Side,
         }
     }
 
@@ -29,7 +48,7 @@ impl Lowered {
     pub(crate) fn end(handler: Handler) -> Self {
         Self {
             handler,
-            ends_block: true,
+            ending: Ending::Block,
         }
     }
 }

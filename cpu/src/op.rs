@@ -1,5 +1,7 @@
 //! Decoded instructions and the functions that execute them.
 
+use std::cell::Cell;
+
 use crate::memory::Memory;
 use crate::state::{Core, Raised};
 
@@ -15,12 +17,11 @@ use crate::state::{Core, Raised};
 pub(crate) type Handler = fn(&mut Core, &Memory<'_>, &Op) -> Flow;
 
 /// What happens after a handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flow {
-    /// Go on with the next instruction of the block.
+    /// Go on with the next instruction of the block; also for a conditional
+    /// jump that is not taken.
     Next,
-    /// A near jump that is not taken or falls through: the handler set `eip`.
-    Fall,
     /// A direct near jump that is taken: the handler set `eip`.
     Jump,
     /// A near jump to a computed address: the handler set `eip`.
@@ -58,7 +59,7 @@ impl From<Result<Flow, Raised>> for Flow {
 
 /// A decoded instruction: 32 bytes, filled by the decoder in one way for all
 /// instructions; a handler uses the fields that its operands need.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Op {
     /// The function that executes it.
     pub(crate) handler: Handler,
@@ -82,12 +83,16 @@ pub(crate) struct Op {
     pub(crate) seg: u8,
     /// Prefixes and sizes: the `Op::…` constants.
     pub(crate) flags: u8,
-    /// Bytes, 1 to 15.
+    /// Bytes, 1 to 15; of both instructions when fused.
     pub(crate) len: u8,
     /// Offset of the first byte from the start of the block.
     pub(crate) offset: u16,
     /// Instructions before this one in the block.
     pub(crate) ordinal: u8,
+    /// Instructions that this op stands for: 1, or 2 when fused.
+    pub(crate) retires: u8,
+    /// Where a jump went last: a block, as a hint to be checked.
+    pub(crate) link: Cell<u32>,
 }
 
 impl Op {

@@ -149,29 +149,26 @@ impl Cpu {
                 };
             }
             let (flow, op) = execute(core, memory, &block.ops);
-            let slot = match flow {
-                Flow::Next => {
-                    core.eip = core.eip.wrapping_add(block.len) & core.eip_mask();
-                    0
-                }
-                Flow::Fall => 0,
-                Flow::Jump => 1,
-                Flow::Indirect => 2,
-                Flow::End | Flow::Again | Flow::Raised => {
-                    let (op, count) = (*op, block.count);
-                    return self.left(memory, flow, op, count);
-                }
+            let link = if flow == Flow::Next {
+                core.eip = core.eip.wrapping_add(block.len) & core.eip_mask();
+                core.retired += u64::from(block.count);
+                &block.link
+            } else if flow <= Flow::Indirect {
+                core.retired += u64::from(op.ordinal) + u64::from(op.retires);
+                &op.link
+            } else {
+                let op = op.clone();
+                return self.left(memory, flow, &op);
             };
-            core.retired += u64::from(block.count);
             // The same way as last time, or some other known block?
             if let Some(key) = fetch.follow(core) {
-                let hint = block.links[slot].get();
+                let hint = link.get();
                 if self.cache.is(hint, key) {
                     index = hint;
                     continue;
                 }
                 if let Some(known) = self.cache.recent(key) {
-                    block.links[slot].set(known);
+                    link.set(known);
                     index = known;
                     continue;
                 }
@@ -185,13 +182,13 @@ impl Cpu {
 
     /// Leaves the block loop after `op` for the reason in `flow`.
     #[inline]
-    fn left(&mut self, memory: &Memory<'_>, flow: Flow, op: Op, count: u32) -> Pause {
+    fn left(&mut self, memory: &Memory<'_>, flow: Flow, op: &Op) -> Pause {
         let core = &mut *self.core;
+        core.retired += u64::from(op.ordinal);
         if flow == Flow::End {
-            core.retired += u64::from(count);
+            core.retired += 1;
             return Pause::Boundary;
         }
-        core.retired += u64::from(op.ordinal);
         core.eip = op.start_eip(core);
         if flow == Flow::Again {
             return Pause::Boundary;
@@ -357,7 +354,7 @@ impl Cpu {
                 core.retired += 1;
             }
             Flow::Again => {}
-            Flow::Fall | Flow::Jump | Flow::Indirect | Flow::End => core.retired += 1,
+            Flow::Jump | Flow::Indirect | Flow::End => core.retired += 1,
         }
         debug_assert_eq!(core.retired, before + 1);
         core.io.clear();

@@ -7,6 +7,7 @@ use crate::segment::{Segment, attr};
 use crate::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory};
 
 mod basic;
+mod properties;
 
 /// RAM and a CPU in flat 32-bit protected mode without paging, with code at
 /// `CODE`, a stack below `STACK` and interrupts off.

@@ -36,19 +36,12 @@ fn go(core: &mut Core, target: u32, flow: Flow) -> Flow {
     flow
 }
 
-/// Goes on behind a jump that is not taken.
-#[inline(always)]
-fn fall(core: &mut Core, op: &Op) -> Flow {
-    core.eip = op.next_eip(core) & core.eip_mask();
-    Flow::Fall
-}
-
 fn jcc<C: Condition, W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op) -> Flow {
     if C::holds(core) {
         let target = relative::<W>(core, op);
         go(core, target, Flow::Jump)
     } else {
-        fall(core, op)
+        Flow::Next
     }
 }
 
@@ -140,7 +133,7 @@ fn loop_or_jcxz<L: LoopKind, A: Word, W: Word>(core: &mut Core, _: &Memory<'_>, 
     let count = A::cut(before.wrapping_sub(u32::from(L::COUNTS))).zext();
     if !L::goes_on(core, count) {
         core.set_reg::<A>(1, count);
-        return fall(core, op);
+        return Flow::Next;
     }
     let target = relative::<W>(core, op);
     if check_target(core, target).is_err() {
@@ -188,6 +181,17 @@ fn lower_indirect(i: &Instruction, context: Context) -> Option<Handler> {
     )
 }
 
+fn lower_conditional(i: &Instruction, context: Context) -> Option<Handler> {
+    Some(match i.mnemonic() {
+        Mnemonic::Loop => loops!(Loop, context, i),
+        Mnemonic::Loope => loops!(Loope, context, i),
+        Mnemonic::Loopne => loops!(Loopne, context, i),
+        Mnemonic::Jcxz | Mnemonic::Jecxz => loops!(Jcxz, context, i),
+        _ => by_condition!(i.condition_code(), C =>
+            by_wide_size!(branch_size(i), W => jcc::<C, W>)),
+    })
+}
+
 pub(super) fn lower(i: &Instruction, context: Context) -> Option<Lowered> {
     let relative =
         i.op_count() > 0 && matches!(i.op_kind(0), OpKind::NearBranch16 | OpKind::NearBranch32);
@@ -206,12 +210,7 @@ pub(super) fn lower(i: &Instruction, context: Context) -> Option<Lowered> {
             _ if flat => ret::<u32, FlatStack>,
             _ => ret::<u32, AnyStack>,
         },
-        Mnemonic::Loop => loops!(Loop, context, i),
-        Mnemonic::Loope => loops!(Loope, context, i),
-        Mnemonic::Loopne => loops!(Loopne, context, i),
-        Mnemonic::Jcxz | Mnemonic::Jecxz => loops!(Jcxz, context, i),
-        _ if relative => by_condition!(i.condition_code(), C =>
-            by_wide_size!(branch_size(i), W => jcc::<C, W>)),
+        _ if relative => return lower_conditional(i, context).map(Lowered::side),
         _ => return None,
     };
     Some(Lowered::end(handler))

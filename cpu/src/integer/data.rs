@@ -54,7 +54,10 @@ fn xchg<W: Word, T: Target>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Fl
 
 /// XCHG with a register as operand 0 and memory as operand 1.
 fn xchg_memory<W: Word, S: Target>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
-    let swapped = Op { src: op.dst, ..*op };
+    let swapped = Op {
+        src: op.dst,
+        ..op.clone()
+    };
     xchg::<W, S>(core, memory, &swapped)
 }
 
