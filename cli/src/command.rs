@@ -1,5 +1,6 @@
 //! The subcommands, one module each.
 
+mod bench;
 mod boot;
 mod doctor;
 mod snapshot;
@@ -26,6 +27,8 @@ enum Command {
     Boot(boot::Options),
     /// Boot a guest until its agent is ready and keep that moment in a file
     Snapshot(snapshot::Options),
+    /// Measure boot, resets and executions, beside QEMU
+    Bench(bench::Options),
 }
 
 impl Cli {
@@ -35,6 +38,7 @@ impl Cli {
             Command::Doctor(options) => doctor::run(&options),
             Command::Boot(options) => boot::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
+            Command::Bench(options) => bench::run(&options),
         }
     }
 }

@@ -11,8 +11,10 @@ use latefork_vmm::engine::{Engine, EngineKind};
 use latefork_vmm::layout::{RAM_DEFAULT_MIB, RAM_MIB};
 use latefork_vmm::loader::{BootSource, device_arguments};
 use latefork_vmm::machine::{Machine, MachineConfig};
+use latefork_vmm::snapshot::file::Identity;
 use latefork_vmm::vsock::VsockHost;
 use latefork_wire::frame::{FRAME_HEADER, FrameHeader, FrameKind, PORT};
+use xxhash_rust::xxh3::Xxh3;
 
 /// What the kernel is told in every guest: the console, and a clock that needs
 /// no calibration (ticks of 10 ms, delay loops that cost little).
@@ -72,11 +74,14 @@ fn memory(text: &str) -> Result<u32, String> {
 }
 
 /// The images of a guest, read into memory.
+#[derive(Clone)]
 pub(crate) struct Guest {
     pub(crate) kernel_path: PathBuf,
+    pub(crate) initramfs_path: Option<PathBuf>,
     kernel: Vec<u8>,
     initramfs: Option<Vec<u8>>,
-    pub(crate) command_line: String,
+    /// What was asked for on top of [`COMMAND_LINE`].
+    arguments: String,
     pub(crate) memory: u32,
     engine: EngineChoice,
 }
@@ -84,42 +89,68 @@ pub(crate) struct Guest {
 impl GuestOptions {
     /// Reads the images.
     pub(crate) fn read(&self) -> Result<Guest> {
-        let kernel = std::fs::read(&self.kernel).with_context(|| {
-            format!(
-                "no kernel image at {}: build one with `cargo xtask kernel --flavour faithful`",
-                self.kernel.display()
-            )
-        })?;
         let initramfs_path = (self.initramfs != Path::new("none")).then(|| self.initramfs.clone());
-        let initramfs = initramfs_path
-            .as_ref()
-            .map(|path| {
-                std::fs::read(path).with_context(|| {
-                    format!(
-                        "no initramfs at {}: build it with `cargo xtask agent`",
-                        path.display()
-                    )
-                })
-            })
-            .transpose()?;
-        let mut command_line = format!("{COMMAND_LINE} {}", device_arguments());
-        if !self.cmdline.is_empty() {
-            command_line.push(' ');
-            command_line.push_str(&self.cmdline);
-        }
+        let initramfs = initramfs_path.as_deref().map(read_initramfs).transpose()?;
         Ok(Guest {
             kernel_path: self.kernel.clone(),
-
-            kernel,
+            initramfs_path,
+            kernel: read_kernel(&self.kernel)?,
             initramfs,
-            command_line,
+            arguments: self.cmdline.clone(),
             memory: self.memory,
             engine: self.engine,
         })
     }
 }
 
+fn read_kernel(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| {
+        format!(
+            "no kernel image at {}: build one with `cargo xtask kernel --flavour faithful`",
+            path.display()
+        )
+    })
+}
+
+fn read_initramfs(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| {
+        format!(
+            "no initramfs at {}: build it with `cargo xtask agent`",
+            path.display()
+        )
+    })
+}
+
 impl Guest {
+    /// The same guest with one more argument for its kernel.
+    pub(crate) fn with_argument(&self, argument: &str) -> Self {
+        Self {
+            arguments: format!("{} {argument}", self.arguments),
+            ..self.clone()
+        }
+    }
+
+    /// The same guest with another image of its kernel.
+    pub(crate) fn with_kernel(&self, path: &Path) -> Result<Self> {
+        Ok(Self {
+            kernel: read_kernel(path)?,
+            kernel_path: path.to_path_buf(),
+            ..self.clone()
+        })
+    }
+
+    /// The command line without what names this machine's own devices.
+    pub(crate) fn base_command_line(&self) -> String {
+        format!("{COMMAND_LINE} {}", self.arguments)
+    }
+
+    /// The whole command line.
+    fn command_line(&self) -> String {
+        format!("{COMMAND_LINE} {} {}", device_arguments(), self.arguments)
+            .trim_end()
+            .to_owned()
+    }
+
     /// A machine with the guest loaded, before its first instruction.
     pub(crate) fn machine(&self) -> Result<Machine> {
         let mut machine = Machine::new(self.new_engine()?, &self.config())?;
@@ -127,7 +158,7 @@ impl Guest {
             .load(&BootSource {
                 kernel: &self.kernel,
                 initramfs: self.initramfs.as_deref(),
-                command_line: &self.command_line,
+                command_line: &self.command_line(),
             })
             .with_context(|| format!("cannot boot {}", self.kernel_path.display()))?;
         machine.vsock_mut().listen(PORT)?;
@@ -153,22 +184,24 @@ impl Guest {
         }
     }
 
-    /// A hash of all that decides what the guest is when its agent is ready.
-    pub(crate) fn identity(&self) -> [u8; 32] {
-        use sha2::{Digest, Sha256};
-        let mut hasher = Sha256::new();
+    /// Names all that decides what the guest is when its agent is ready.
+    pub(crate) fn identity(&self) -> Identity {
+        let mut hasher = Xxh3::new();
         let memory = self.memory.to_le_bytes();
+        let command_line = self.command_line();
         let parts: [&[u8]; 4] = [
             &self.kernel,
             self.initramfs.as_deref().unwrap_or_default(),
-            self.command_line.as_bytes(),
+            command_line.as_bytes(),
             &memory,
         ];
         for part in parts {
-            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        hasher.finalize().into()
+        Identity {
+            inputs: hasher.digest128(),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod command;
 mod guest;
+mod qemu;
 mod report;
+mod session;
 
 use std::process::ExitCode;
 

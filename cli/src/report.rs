@@ -41,3 +41,22 @@ fn status_kib(field: &str) -> u64 {
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
         .unwrap_or(0)
 }
+
+/// Resident KiB of the mappings of this process for which `wanted` holds, by
+/// their first address and the rest of their line in /proc/self/smaps.
+pub(crate) fn mapping_kib(wanted: impl Fn(u64, &str) -> bool) -> u64 {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let mut counted = false;
+    let mut total = 0;
+    for line in smaps.lines() {
+        let word = line.split(' ').next().unwrap_or_default();
+        if let Some((start, _)) = word.split_once('-') {
+            let start = u64::from_str_radix(start, 16).unwrap_or(0);
+            counted = wanted(start, line);
+        } else if let Some(size) = line.strip_prefix("Rss:").filter(|_| counted) {
+            let size = size.trim().trim_end_matches(" kB");
+            total += size.parse::<u64>().unwrap_or(0);
+        }
+    }
+    total
+}

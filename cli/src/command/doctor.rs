@@ -1,7 +1,7 @@
 //! `latefork doctor`: what can run on this host, and what mends the rest.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
@@ -137,23 +137,18 @@ fn file(name: &'static str, path: &str, mend: &str) -> Finding {
 
 /// QEMU is only what `bench` compares with.
 fn qemu() -> Finding {
-    let program = "qemu-system-i386";
-    match Command::new(program).arg("--version").output() {
-        Ok(output) => Finding {
+    match crate::qemu::version() {
+        Some(version) => Finding {
             name: "QEMU (for bench)",
             verdict: Verdict::Ok,
-            found: String::from_utf8_lossy(&output.stdout)
-                .lines()
-                .next()
-                .unwrap_or(program)
-                .to_owned(),
+            found: version,
             mend: None,
         },
-        Err(_) => Finding {
+        None => Finding {
             name: "QEMU (for bench)",
             verdict: Verdict::Absent,
-            found: format!("no {program}; bench goes without the comparison"),
-            mend: Some("apt-get install qemu-system-x86".into()),
+            found: "not installed; bench goes without the comparison".into(),
+            mend: Some("apt-get install qemu-system-x86 qemu-utils".into()),
         },
     }
 }

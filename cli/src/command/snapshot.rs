@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use latefork_vmm::machine::{Machine, Outcome, RunLimits};
-use latefork_vmm::snapshot::file::{FileError, Identity, SnapshotFile};
+use latefork_vmm::snapshot::file::{FileError, SnapshotFile};
 use serde::Serialize;
 
 use crate::guest::{Guest, GuestOptions, is_ready};
@@ -90,9 +90,7 @@ impl std::fmt::Display for Report {
 
 /// A machine at READY: from the file, or booted and written there.
 fn ready_machine(guest: &Guest, options: &Options) -> Result<(Machine, Option<String>)> {
-    let identity = Identity {
-        inputs: guest.identity(),
-    };
+    let identity = guest.identity();
     let reason = if options.force {
         "asked for".to_owned()
     } else {

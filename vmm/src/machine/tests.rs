@@ -301,7 +301,7 @@ fn an_unrelated_machine_can_take_a_snapshot_over() {
     assert_eq!(one.hash().unwrap(), two.hash().unwrap());
 }
 
-const IDENTITY: Identity = Identity { inputs: [7; 32] };
+const IDENTITY: Identity = Identity { inputs: 7 };
 
 fn open(path: &std::path::Path) -> Result<SnapshotFile, FileError> {
     SnapshotFile::open(path, &IDENTITY)
@@ -374,7 +374,7 @@ fn bad_snapshot_files_are_refused_by_name() {
         assert!(matches!(error, FileError::Corrupted { part: p, .. } if p == part));
     }
     std::fs::write(&path, &good).unwrap();
-    let other = Identity { inputs: [8; 32] };
+    let other = Identity { inputs: 8 };
     assert!(matches!(
         SnapshotFile::open(&path, &other),
         Err(FileError::Stale { .. })

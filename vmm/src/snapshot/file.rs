@@ -42,7 +42,7 @@ const TAIL_LIMIT: u64 = 64 << 20;
 pub struct Identity {
     /// Hash of the kernel, initramfs, command line and whatever else decides
     /// what the machine is at the snapshot.
-    pub inputs: [u8; 32],
+    pub inputs: u128,
 }
 
 /// Why a snapshot file cannot be used. All but [`FileError::Io`] are mended by
@@ -109,7 +109,7 @@ pub enum FileError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Header {
     version: u32,
-    inputs: [u8; 32],
+    inputs: u128,
     ram_size: u64,
     ram_hash: u64,
     state_size: u64,
@@ -158,7 +158,7 @@ impl Header {
         bytes.extend(MAGIC);
         bytes.extend(self.version.to_le_bytes());
         bytes.extend([0; 4]);
-        bytes.extend(self.inputs);
+        bytes.extend(self.inputs.to_le_bytes());
         for field in [
             self.ram_size,
             self.ram_hash,
@@ -391,7 +391,7 @@ fn check_header(bytes: &[u8], path: &Path, identity: &Identity) -> Result<Header
     let _reserved: [u8; 4] = fields.take();
     let header = Header {
         version,
-        inputs: fields.take(),
+        inputs: u128::from_le_bytes(fields.take()),
         ram_size: fields.u64(),
         ram_hash: fields.u64(),
         state_size: fields.u64(),

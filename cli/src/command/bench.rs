@@ -1,0 +1,132 @@
+//! `latefork bench`: boot, resets and executions, measured; beside QEMU's TCG
+//! where QEMU can do the same thing.
+
+mod boot;
+mod memory;
+mod programs;
+mod reset;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use crate::guest::GuestOptions;
+use crate::report;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    guest: GuestOptions,
+    /// The same kernel as a bzImage, which is what QEMU boots
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/guest/faithful-fuzz/bzImage"
+    )]
+    bzimage: PathBuf,
+    /// Programs to execute between resets, as text (`*.prog`)
+    #[arg(long, value_name = "FOLDER", default_value = "bench/programs")]
+    programs: PathBuf,
+    /// Resets of each engine
+    #[arg(long, value_name = "COUNT", default_value_t = 2000)]
+    resets: usize,
+    /// Boots of each engine
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    boots: usize,
+    /// Leave QEMU out
+    #[arg(long)]
+    no_qemu: bool,
+    /// Report in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    host: Host,
+    boot: boot::Report,
+    reset: reset::Report,
+    memory: memory::Report,
+}
+
+/// What it was measured on.
+#[derive(Debug, Serialize)]
+struct Host {
+    processor: String,
+    load: String,
+    qemu: Option<String>,
+}
+
+/// Measures; exit code 0 whatever the numbers are.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let guest = options.guest.read()?;
+    let qemu = if options.no_qemu {
+        None
+    } else {
+        crate::qemu::version()
+    };
+    let host = Host {
+        processor: first_of("/proc/cpuinfo", "model name\t: "),
+        load: first_of("/proc/loadavg", ""),
+        qemu: qemu.clone(),
+    };
+    let boot = boot::measure(&guest, options, qemu.is_some())?;
+    let (reset, machine) = reset::measure(guest, options, qemu.is_some())?;
+    let report = Report {
+        host,
+        boot,
+        reset,
+        memory: memory::measure(&machine),
+    };
+    if options.json {
+        report::print_json(&report)?;
+    } else {
+        table::print(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rest of the first line of `file` that starts with `prefix`.
+fn first_of(file: &str, prefix: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix(prefix))
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
+/// Durations of many runs of one thing, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Spread {
+    runs: usize,
+    p50: f64,
+    p99: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    /// `None` of no runs.
+    fn of(mut micros: Vec<f64>) -> Option<Self> {
+        micros.sort_by(f64::total_cmp);
+        let at = |percent: usize| micros.get((micros.len().saturating_sub(1)) * percent / 100);
+        Some(Self {
+            runs: micros.len(),
+            p50: *at(50)?,
+            p99: *at(99)?,
+            least: *micros.first()?,
+            most: *micros.last()?,
+        })
+    }
+}
+
+/// Microseconds, with their fraction.
+fn micros(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

@@ -1,0 +1,142 @@
+//! How long a boot takes: of the same kernel, initramfs and command line, to
+//! the same line on the console, on both sides.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use latefork_cpu::Instructions;
+use latefork_vmm::engine::Deadline;
+use latefork_vmm::machine::{Machine, Outcome, RunLimits};
+use latefork_vmm::time::VirtualTime;
+use serde::Serialize;
+
+use super::{Options, Spread, micros};
+use crate::guest::{Guest, is_ready};
+use crate::qemu::{Qemu, QemuGuest};
+use crate::report;
+
+/// What the kernel says as it starts /init.
+const INIT_LINE: &str = "Run /init as init process";
+/// The kernel must say it: `quiet` would hide it.
+const LOUD: &str = "loglevel=7";
+/// Instructions within which a boot must be done.
+const BUDGET: u64 = 2_000_000_000;
+/// Virtual time between two looks at the console.
+const TURN: VirtualTime = VirtualTime::from_millis(1);
+
+/// Boots, in microseconds of wall time.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// vmlinux, to the agent's hello.
+    pub(super) ready: Boot,
+    /// vmlinux, to the kernel's line about /init.
+    pub(super) init: Boot,
+    /// bzImage, to the same line.
+    pub(super) init_bzimage: Boot,
+    /// bzImage under QEMU's TCG, to the same line (with its firmware).
+    pub(super) qemu_init_bzimage: Option<Spread>,
+}
+
+/// One kind of boot.
+#[derive(Debug, Serialize)]
+pub(super) struct Boot {
+    pub(super) wall_us: Spread,
+    pub(super) instructions: u64,
+    pub(super) million_instructions_per_second: f64,
+}
+
+pub(super) fn measure(guest: &Guest, options: &Options, with_qemu: bool) -> Result<Report> {
+    let loud = guest.with_argument(LOUD);
+    let loud_bzimage = loud.with_kernel(&options.bzimage)?;
+    let qemu_init_bzimage = if with_qemu {
+        Some(qemu_boots(guest, options)?)
+    } else {
+        None
+    };
+    Ok(Report {
+        ready: boots(options.boots, || to_ready(guest))?,
+        init: boots(options.boots, || to_line(&loud))?,
+        init_bzimage: boots(options.boots, || to_line(&loud_bzimage))?,
+        qemu_init_bzimage,
+    })
+}
+
+fn boots(count: usize, boot: impl Fn() -> Result<(Duration, u64)>) -> Result<Boot> {
+    let mut walls = Vec::new();
+    let mut instructions = 0;
+    for _ in 0..count {
+        let (wall, retired) = boot()?;
+        walls.push(micros(wall));
+        instructions = retired;
+    }
+    let wall_us = Spread::of(walls).context("ask for one boot at least")?;
+    let median = Duration::from_secs_f64(wall_us.p50 / 1e6);
+    Ok(Boot {
+        wall_us,
+        instructions,
+        million_instructions_per_second: report::rate(instructions, median) / 1e6,
+    })
+}
+
+fn to_ready(guest: &Guest) -> Result<(Duration, u64)> {
+    let started = Instant::now();
+    let mut machine = guest.machine()?;
+    let limits = RunLimits::instructions(BUDGET);
+    let outcome = machine.run_until(&limits, &mut is_ready)?;
+    check(&mut machine, outcome, Outcome::Stopped)?;
+    Ok((started.elapsed(), machine.retired().0))
+}
+
+fn to_line(guest: &Guest) -> Result<(Duration, u64)> {
+    let started = Instant::now();
+    let mut machine = guest.machine()?;
+    let limits = RunLimits {
+        instructions: Instructions(BUDGET),
+        time: TURN,
+        deadline: Deadline::default(),
+    };
+    let mut console = String::new();
+    while !console.contains(INIT_LINE) {
+        let outcome = machine.run(&limits)?;
+        console.push_str(&String::from_utf8_lossy(&machine.take_console()));
+        check(&mut machine, outcome, Outcome::TimeUp)?;
+    }
+    Ok((started.elapsed(), machine.retired().0))
+}
+
+fn check(machine: &mut Machine, outcome: Outcome, wanted: Outcome) -> Result<()> {
+    if outcome != wanted {
+        let console = machine.take_console();
+        bail!(
+            "the boot ended in {outcome:?}: {}",
+            String::from_utf8_lossy(&console).trim_end()
+        );
+    }
+    Ok(())
+}
+
+fn qemu_boots(guest: &Guest, options: &Options) -> Result<Spread> {
+    let mut walls = Vec::new();
+    for _ in 0..options.boots {
+        let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
+        walls.push(micros(qemu.wait_for(INIT_LINE)?));
+    }
+    Spread::of(walls).context("ask for one boot at least")
+}
+
+/// The same guest for QEMU, which has no virtio-mmio device for it.
+fn qemu_guest(guest: &Guest, options: &Options) -> QemuGuest {
+    QemuGuest {
+        bzimage: options.bzimage.clone(),
+        initramfs: guest.initramfs_path.clone(),
+        command_line: format!("{} {LOUD}", guest.base_command_line()),
+        memory_mib: guest.memory,
+    }
+}
+
+/// Brings QEMU to the kernel's line about /init.
+pub(super) fn qemu_at_init(guest: &Guest, options: &Options) -> Result<Qemu> {
+    let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
+    qemu.wait_for(INIT_LINE)?;
+    Ok(qemu)
+}

@@ -1,0 +1,170 @@
+//! QEMU's TCG with the same guest, to compare with.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+const PROGRAM: &str = "qemu-system-i386";
+/// What the monitor prints when it waits for a command.
+const PROMPT: &[u8] = b"(qemu) ";
+/// How long QEMU may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What QEMU boots.
+pub(crate) struct QemuGuest {
+    pub(crate) bzimage: PathBuf,
+    pub(crate) initramfs: Option<PathBuf>,
+    pub(crate) command_line: String,
+    pub(crate) memory_mib: u32,
+}
+
+/// A running QEMU, killed when it is dropped.
+pub(crate) struct Qemu {
+    child: Child,
+    console: BufReader<ChildStdout>,
+    folder: TempDir,
+    started: Instant,
+}
+
+/// The first line of QEMU's version, if it is installed.
+pub(crate) fn version() -> Option<String> {
+    let output = Command::new(PROGRAM).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().next().map(str::to_owned)
+}
+
+impl Qemu {
+    /// Starts QEMU: a PC without ACPI and APIC, its console on a pipe, and a
+    /// disk image that nothing sees but `savevm`.
+    pub(crate) fn start(guest: &QemuGuest) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder for QEMU")?;
+        let disk = folder.path().join("state.qcow2");
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .arg(&disk)
+            .arg("1G")
+            .status()
+            .context("cannot start qemu-img: apt-get install qemu-utils")?;
+        if !made.success() {
+            bail!("qemu-img create failed ({made})");
+        }
+        let mut command = Command::new(PROGRAM);
+        command
+            .args([
+                "-M",
+                "pc,acpi=off",
+                "-accel",
+                "tcg",
+                "-cpu",
+                "pentium,-apic",
+            ])
+            .args(["-nographic", "-no-reboot", "-nodefaults", "-net", "none"])
+            .args(["-serial", "stdio", "-m", &guest.memory_mib.to_string()])
+            .arg("-monitor")
+            .arg(format!(
+                "unix:{},server=on,wait=off",
+                folder.path().join("monitor").display()
+            ))
+            .arg("-drive")
+            .arg(format!("if=none,format=qcow2,file={}", disk.display()))
+            .arg("-kernel")
+            .arg(&guest.bzimage)
+            .args(["-append", &guest.command_line]);
+        if let Some(initramfs) = &guest.initramfs {
+            command.arg("-initrd").arg(initramfs);
+        }
+        let started = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {PROGRAM}"))?;
+        let console = child.stdout.take().context("QEMU has no console")?;
+        Ok(Self {
+            child,
+            console: BufReader::new(console),
+            folder,
+            started,
+        })
+    }
+
+    /// Reads the console until a line holds `marker`; the time since the start.
+    pub(crate) fn wait_for(&mut self, marker: &str) -> Result<Duration> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if self.console.read_until(b'\n', &mut line)? == 0 {
+                bail!("QEMU ended before its console said `{marker}`");
+            }
+            if String::from_utf8_lossy(&line).contains(marker) {
+                return Ok(self.started.elapsed());
+            }
+            if self.started.elapsed() > PATIENCE {
+                bail!("QEMU's console did not say `{marker}` within {PATIENCE:?}");
+            }
+        }
+    }
+
+    /// A connection to the monitor.
+    pub(crate) fn monitor(&self) -> Result<Monitor> {
+        Monitor::connect(&self.folder.path().join("monitor"))
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// QEMU's human monitor.
+pub(crate) struct Monitor {
+    stream: UnixStream,
+}
+
+impl Monitor {
+    fn connect(path: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(path)
+            .with_context(|| format!("cannot reach QEMU's monitor at {}", path.display()))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut monitor = Self { stream };
+        monitor.read_answer()?;
+        Ok(monitor)
+    }
+
+    /// Runs a command to its end; how long that took.
+    pub(crate) fn run(&mut self, command: &str) -> Result<Duration> {
+        let started = Instant::now();
+        self.stream.write_all(format!("{command}\n").as_bytes())?;
+        let answer = self.read_answer()?;
+        let took = started.elapsed();
+        if answer.contains("Error") || answer.contains("unknown command") {
+            bail!("QEMU's monitor refused `{command}`: {}", answer.trim());
+        }
+        Ok(took)
+    }
+
+    fn read_answer(&mut self) -> Result<String> {
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while !answer.ends_with(PROMPT) {
+            let count = self
+                .stream
+                .read(&mut buffer)
+                .context("QEMU's monitor fell silent")?;
+            if count == 0 {
+                bail!("QEMU closed its monitor");
+            }
+            answer.extend_from_slice(&buffer[..count]);
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
