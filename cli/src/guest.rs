@@ -122,14 +122,6 @@ fn read_initramfs(path: &Path) -> Result<Vec<u8>> {
 }
 
 impl Guest {
-    /// The same guest with one more argument for its kernel.
-    pub(crate) fn with_argument(&self, argument: &str) -> Self {
-        Self {
-            arguments: format!("{} {argument}", self.arguments),
-            ..self.clone()
-        }
-    }
-
     /// The same guest with another image of its kernel.
     pub(crate) fn with_kernel(&self, path: &Path) -> Result<Self> {
         Ok(Self {

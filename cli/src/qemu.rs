@@ -1,5 +1,6 @@
 //! QEMU's TCG with the same guest, to compare with.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use tempfile::TempDir;
 const PROGRAM: &str = "qemu-system-i386";
 /// What the monitor prints when it waits for a command.
 const PROMPT: &[u8] = b"(qemu) ";
+/// Bytes of the disk: more than RAM at its largest.
+const DISK_SIZE: u64 = 1 << 30;
 /// How long QEMU may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -43,16 +46,11 @@ impl Qemu {
     /// disk image that nothing sees but `savevm`.
     pub(crate) fn start(guest: &QemuGuest) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for QEMU")?;
-        let disk = folder.path().join("state.qcow2");
-        let made = Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2"])
-            .arg(&disk)
-            .arg("1G")
-            .status()
-            .context("cannot start qemu-img: apt-get install qemu-utils")?;
-        if !made.success() {
-            bail!("qemu-img create failed ({made})");
-        }
+        // `savevm` writes to a temporary overlay of this empty disk.
+        let disk = folder.path().join("disk");
+        File::create(&disk)
+            .and_then(|file| file.set_len(DISK_SIZE))
+            .context("cannot make a disk for QEMU")?;
         let mut command = Command::new(PROGRAM);
         command
             .args([
@@ -63,7 +61,14 @@ impl Qemu {
                 "-cpu",
                 "pentium,-apic",
             ])
-            .args(["-nographic", "-no-reboot", "-nodefaults", "-net", "none"])
+            .args([
+                "-nographic",
+                "-no-reboot",
+                "-no-shutdown",
+                "-nodefaults",
+                "-net",
+                "none",
+            ])
             .args(["-serial", "stdio", "-m", &guest.memory_mib.to_string()])
             .arg("-monitor")
             .arg(format!(
@@ -71,7 +76,10 @@ impl Qemu {
                 folder.path().join("monitor").display()
             ))
             .arg("-drive")
-            .arg(format!("if=none,format=qcow2,file={}", disk.display()))
+            .arg(format!(
+                "if=none,format=raw,snapshot=on,file={}",
+                disk.display()
+            ))
             .arg("-kernel")
             .arg(&guest.bzimage)
             .args(["-append", &guest.command_line]);

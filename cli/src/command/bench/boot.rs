@@ -15,10 +15,8 @@ use crate::guest::{Guest, is_ready};
 use crate::qemu::{Qemu, QemuGuest};
 use crate::report;
 
-/// What the kernel says as it starts /init.
-const INIT_LINE: &str = "Run /init as init process";
-/// The kernel must say it: `quiet` would hide it.
-const LOUD: &str = "loglevel=7";
+/// What the agent says on the console when it is ready, before it connects.
+const READY_LINE: &str = "latefork-agent: READY";
 /// Instructions within which a boot must be done.
 const BUDGET: u64 = 2_000_000_000;
 /// Virtual time between two looks at the console.
@@ -27,14 +25,14 @@ const TURN: VirtualTime = VirtualTime::from_millis(1);
 /// Boots, in microseconds of wall time.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// vmlinux, to the agent's hello.
+    /// vmlinux, to the agent's hello over vsock.
+    pub(super) hello: Boot,
+    /// vmlinux, to the agent's line on the console.
     pub(super) ready: Boot,
-    /// vmlinux, to the kernel's line about /init.
-    pub(super) init: Boot,
     /// bzImage, to the same line.
-    pub(super) init_bzimage: Boot,
+    pub(super) ready_bzimage: Boot,
     /// bzImage under QEMU's TCG, to the same line (with its firmware).
-    pub(super) qemu_init_bzimage: Option<Spread>,
+    pub(super) qemu_ready_bzimage: Option<Spread>,
 }
 
 /// One kind of boot.
@@ -46,18 +44,17 @@ pub(super) struct Boot {
 }
 
 pub(super) fn measure(guest: &Guest, options: &Options, with_qemu: bool) -> Result<Report> {
-    let loud = guest.with_argument(LOUD);
-    let loud_bzimage = loud.with_kernel(&options.bzimage)?;
-    let qemu_init_bzimage = if with_qemu {
+    let compressed = guest.with_kernel(&options.bzimage)?;
+    let qemu_ready_bzimage = if with_qemu {
         Some(qemu_boots(guest, options)?)
     } else {
         None
     };
     Ok(Report {
-        ready: boots(options.boots, || to_ready(guest))?,
-        init: boots(options.boots, || to_line(&loud))?,
-        init_bzimage: boots(options.boots, || to_line(&loud_bzimage))?,
-        qemu_init_bzimage,
+        hello: boots(options.boots, || to_hello(guest))?,
+        ready: boots(options.boots, || to_line(guest))?,
+        ready_bzimage: boots(options.boots, || to_line(&compressed))?,
+        qemu_ready_bzimage,
     })
 }
 
@@ -78,7 +75,7 @@ fn boots(count: usize, boot: impl Fn() -> Result<(Duration, u64)>) -> Result<Boo
     })
 }
 
-fn to_ready(guest: &Guest) -> Result<(Duration, u64)> {
+fn to_hello(guest: &Guest) -> Result<(Duration, u64)> {
     let started = Instant::now();
     let mut machine = guest.machine()?;
     let limits = RunLimits::instructions(BUDGET);
@@ -96,7 +93,7 @@ fn to_line(guest: &Guest) -> Result<(Duration, u64)> {
         deadline: Deadline::default(),
     };
     let mut console = String::new();
-    while !console.contains(INIT_LINE) {
+    while !console.contains(READY_LINE) {
         let outcome = machine.run(&limits)?;
         console.push_str(&String::from_utf8_lossy(&machine.take_console()));
         check(&mut machine, outcome, Outcome::TimeUp)?;
@@ -119,7 +116,7 @@ fn qemu_boots(guest: &Guest, options: &Options) -> Result<Spread> {
     let mut walls = Vec::new();
     for _ in 0..options.boots {
         let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
-        walls.push(micros(qemu.wait_for(INIT_LINE)?));
+        walls.push(micros(qemu.wait_for(READY_LINE)?));
     }
     Spread::of(walls).context("ask for one boot at least")
 }
@@ -129,14 +126,14 @@ fn qemu_guest(guest: &Guest, options: &Options) -> QemuGuest {
     QemuGuest {
         bzimage: options.bzimage.clone(),
         initramfs: guest.initramfs_path.clone(),
-        command_line: format!("{} {LOUD}", guest.base_command_line()),
+        command_line: guest.base_command_line(),
         memory_mib: guest.memory,
     }
 }
 
-/// Brings QEMU to the kernel's line about /init.
-pub(super) fn qemu_at_init(guest: &Guest, options: &Options) -> Result<Qemu> {
+/// Brings QEMU to the agent's line.
+pub(super) fn qemu_at_ready(guest: &Guest, options: &Options) -> Result<Qemu> {
     let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
-    qemu.wait_for(INIT_LINE)?;
+    qemu.wait_for(READY_LINE)?;
     Ok(qemu)
 }

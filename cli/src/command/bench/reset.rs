@@ -33,7 +33,7 @@ pub(super) struct Report {
     pub(super) executions_per_second: f64,
     /// From the cached snapshot file to the first answer.
     pub(super) start_us: Spread,
-    /// QEMU's `loadvm` of a guest at /init.
+    /// QEMU's `loadvm` of the same guest.
     pub(super) qemu_loadvm_us: Option<Spread>,
 }
 
@@ -157,7 +157,7 @@ impl Totals {
 }
 
 fn qemu_resets(guest: &Guest, options: &Options) -> Result<Spread> {
-    let qemu = boot::qemu_at_init(guest, options)?;
+    let qemu = boot::qemu_at_ready(guest, options)?;
     let mut monitor = qemu.monitor()?;
     monitor.run("savevm bench")?;
     let count = options.resets.min(QEMU_RESETS);

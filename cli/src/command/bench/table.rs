@@ -9,17 +9,21 @@ pub(super) fn print(report: &Report) {
     println!("QEMU: {qemu}");
     println!();
     println!(
-        "{:<34} {:>12} {:>12} {:>12} {:>8}",
+        "{:<36} {:>12} {:>12} {:>12} {:>8}",
         "", "p50", "p99", "QEMU p50", "ratio"
     );
     let boot = &report.boot;
     let reset = &report.reset;
-    let qemu_boot = boot.qemu_init_bzimage.as_ref();
-    line("boot to READY (vmlinux)", &boot.ready.wall_us, None);
-    line("boot to /init (vmlinux)", &boot.init.wall_us, qemu_boot);
+    let qemu_boot = boot.qemu_ready_bzimage.as_ref();
     line(
-        "boot to /init (bzImage)",
-        &boot.init_bzimage.wall_us,
+        "boot to the agent's hello (vmlinux)",
+        &boot.hello.wall_us,
+        None,
+    );
+    line("boot to READY (vmlinux)", &boot.ready.wall_us, qemu_boot);
+    line(
+        "boot to READY (bzImage)",
+        &boot.ready_bzimage.wall_us,
         qemu_boot,
     );
     line("reset", &reset.reset_us, reset.qemu_loadvm_us.as_ref());
@@ -51,7 +55,7 @@ fn line(name: &str, ours: &Spread, qemu: Option<&Spread>) {
         None => ("-".to_owned(), "-".to_owned()),
     };
     println!(
-        "{name:<34} {:>12} {:>12} {theirs:>12} {ratio:>8}",
+        "{name:<36} {:>12} {:>12} {theirs:>12} {ratio:>8}",
         time(ours.p50),
         time(ours.p99)
     );
