@@ -80,8 +80,8 @@ pub(crate) struct Guest {
     pub(crate) initramfs_path: Option<PathBuf>,
     kernel: Vec<u8>,
     initramfs: Option<Vec<u8>>,
-    /// What was asked for on top of [`COMMAND_LINE`].
-    arguments: String,
+    /// The kernel's whole command line.
+    pub(crate) command_line: String,
     pub(crate) memory: u32,
     engine: EngineChoice,
 }
@@ -96,11 +96,17 @@ impl GuestOptions {
             initramfs_path,
             kernel: read_kernel(&self.kernel)?,
             initramfs,
-            arguments: self.cmdline.clone(),
+            command_line: command_line(&device_arguments(), &self.cmdline),
             memory: self.memory,
             engine: self.engine,
         })
     }
+}
+
+fn command_line(devices: &str, arguments: &str) -> String {
+    format!("{COMMAND_LINE} {devices} {arguments}")
+        .trim_end()
+        .to_owned()
 }
 
 fn read_kernel(path: &Path) -> Result<Vec<u8>> {
@@ -131,16 +137,12 @@ impl Guest {
         })
     }
 
-    /// The command line without what names this machine's own devices.
-    pub(crate) fn base_command_line(&self) -> String {
-        format!("{COMMAND_LINE} {}", self.arguments)
-    }
-
-    /// The whole command line.
-    fn command_line(&self) -> String {
-        format!("{COMMAND_LINE} {} {}", device_arguments(), self.arguments)
-            .trim_end()
-            .to_owned()
+    /// The same guest without its virtio device: its agent reports on the console.
+    pub(crate) fn without_vsock(&self) -> Self {
+        Self {
+            command_line: self.command_line.replace(&device_arguments(), ""),
+            ..self.clone()
+        }
     }
 
     /// A machine with the guest loaded, before its first instruction.
@@ -150,7 +152,7 @@ impl Guest {
             .load(&BootSource {
                 kernel: &self.kernel,
                 initramfs: self.initramfs.as_deref(),
-                command_line: &self.command_line(),
+                command_line: &self.command_line,
             })
             .with_context(|| format!("cannot boot {}", self.kernel_path.display()))?;
         machine.vsock_mut().listen(PORT)?;
@@ -180,11 +182,10 @@ impl Guest {
     pub(crate) fn identity(&self) -> Identity {
         let mut hasher = Xxh3::new();
         let memory = self.memory.to_le_bytes();
-        let command_line = self.command_line();
         let parts: [&[u8]; 4] = [
             &self.kernel,
             self.initramfs.as_deref().unwrap_or_default(),
-            command_line.as_bytes(),
+            self.command_line.as_bytes(),
             &memory,
         ];
         for part in parts {

@@ -15,10 +15,12 @@ use crate::guest::{Guest, is_ready};
 use crate::qemu::{Qemu, QemuGuest};
 use crate::report;
 
-/// What the agent says on the console when it is ready, before it connects.
+/// What the agent says on the console when it is ready and there is no vsock.
 const READY_LINE: &str = "latefork-agent: READY";
 /// Instructions within which a boot must be done.
 const BUDGET: u64 = 2_000_000_000;
+/// The same as time.
+const PATIENCE: VirtualTime = VirtualTime(BUDGET);
 /// Virtual time between two looks at the console.
 const TURN: VirtualTime = VirtualTime::from_millis(1);
 
@@ -44,15 +46,16 @@ pub(super) struct Boot {
 }
 
 pub(super) fn measure(guest: &Guest, options: &Options, with_qemu: bool) -> Result<Report> {
-    let compressed = guest.with_kernel(&options.bzimage)?;
+    let alone = guest.without_vsock();
+    let compressed = alone.with_kernel(&options.bzimage)?;
     let qemu_ready_bzimage = if with_qemu {
-        Some(qemu_boots(guest, options)?)
+        Some(qemu_boots(&alone, options)?)
     } else {
         None
     };
     Ok(Report {
         hello: boots(options.boots, || to_hello(guest))?,
-        ready: boots(options.boots, || to_line(guest))?,
+        ready: boots(options.boots, || to_line(&alone))?,
         ready_bzimage: boots(options.boots, || to_line(&compressed))?,
         qemu_ready_bzimage,
     })
@@ -80,7 +83,14 @@ fn to_hello(guest: &Guest) -> Result<(Duration, u64)> {
     let mut machine = guest.machine()?;
     let limits = RunLimits::instructions(BUDGET);
     let outcome = machine.run_until(&limits, &mut is_ready)?;
-    check(&mut machine, outcome, Outcome::Stopped)?;
+    if outcome != Outcome::Stopped {
+        let console = machine.take_console();
+        let console = String::from_utf8_lossy(&console).into_owned();
+        bail!(
+            "the agent was never ready ({outcome:?}): {}",
+            console.trim_end()
+        );
+    }
     Ok((started.elapsed(), machine.retired().0))
 }
 
@@ -93,23 +103,20 @@ fn to_line(guest: &Guest) -> Result<(Duration, u64)> {
         deadline: Deadline::default(),
     };
     let mut console = String::new();
-    while !console.contains(READY_LINE) {
+    loop {
         let outcome = machine.run(&limits)?;
         console.push_str(&String::from_utf8_lossy(&machine.take_console()));
-        check(&mut machine, outcome, Outcome::TimeUp)?;
+        if console.contains(READY_LINE) {
+            break;
+        }
+        if outcome != Outcome::TimeUp || machine.now() > PATIENCE {
+            bail!(
+                "the agent was never ready ({outcome:?}): {}",
+                console.trim_end()
+            );
+        }
     }
     Ok((started.elapsed(), machine.retired().0))
-}
-
-fn check(machine: &mut Machine, outcome: Outcome, wanted: Outcome) -> Result<()> {
-    if outcome != wanted {
-        let console = machine.take_console();
-        bail!(
-            "the boot ended in {outcome:?}: {}",
-            String::from_utf8_lossy(&console).trim_end()
-        );
-    }
-    Ok(())
 }
 
 fn qemu_boots(guest: &Guest, options: &Options) -> Result<Spread> {
@@ -121,12 +128,11 @@ fn qemu_boots(guest: &Guest, options: &Options) -> Result<Spread> {
     Spread::of(walls).context("ask for one boot at least")
 }
 
-/// The same guest for QEMU, which has no virtio-mmio device for it.
 fn qemu_guest(guest: &Guest, options: &Options) -> QemuGuest {
     QemuGuest {
         bzimage: options.bzimage.clone(),
         initramfs: guest.initramfs_path.clone(),
-        command_line: guest.base_command_line(),
+        command_line: guest.command_line.clone(),
         memory_mib: guest.memory,
     }
 }

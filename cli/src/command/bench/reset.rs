@@ -60,7 +60,7 @@ pub(super) fn measure(
     booted.snapshot()?.write(&path, &guest.identity(), &[])?;
     drop(booted);
     let qemu_loadvm_us = if with_qemu {
-        Some(qemu_resets(&guest, options)?)
+        Some(qemu_resets(&guest.without_vsock(), options)?)
     } else {
         None
     };
