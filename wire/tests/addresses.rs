@@ -99,6 +99,6 @@ fn slots_hold_their_parts_without_overlap() {
     for pair in parts.windows(2) {
         assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?}");
     }
-    assert!(slot::REGISTERS + 60 <= 512);
+    const { assert!(slot::REGISTERS + 60 <= 512) };
     assert_eq!(slot_of(63) + 512, CALLS + SLOTS * 512);
 }
