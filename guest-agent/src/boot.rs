@@ -28,10 +28,13 @@ pub fn run() -> ! {
     let cmdline = core::str::from_utf8(cmdline).unwrap_or("");
     let made = memory::make_shared().and_then(|()| memory::make_cells());
     if let Err(error) = made {
-        console::line(format_args!("latefork-agent: cannot map its memory ({error})"));
+        console::line(format_args!(
+            "latefork-agent: cannot map its memory ({error})"
+        ));
         power_off();
     }
     files::make();
+    allow_failures();
     burn_pids(HELPER_PID - 1);
     let fuse = mount_fuse();
     start_helper(fuse);
@@ -141,14 +144,17 @@ pub fn run_file(supervisor: &mut Supervisor, path: &str, options: &RunOptions) -
 
 fn parse(path: &str, content: &[u8]) -> Result<Program, ()> {
     if content.len() > MAX_FILE {
-        console::line(format_args!("latefork-agent: {path} is longer than {MAX_FILE} bytes"));
+        console::line(format_args!(
+            "latefork-agent: {path} is longer than {MAX_FILE} bytes"
+        ));
         return Err(());
     }
     let Ok(text) = core::str::from_utf8(content) else {
         console::line(format_args!("latefork-agent: {path} is not UTF-8"));
         return Err(());
     };
-    text::parse(text).map_err(|error| console::line(format_args!("latefork-agent: {path}: {error}")))
+    text::parse(text)
+        .map_err(|error| console::line(format_args!("latefork-agent: {path}: {error}")))
 }
 
 fn mount_all() {
@@ -165,13 +171,30 @@ fn mount_all() {
     for (kind, target) in mounts {
         let mounted = sys::mount(kind, target, kind, "");
         if mounted < 0 {
-            console::line(format_args!("latefork-agent: cannot mount {kind} ({mounted})"));
+            console::line(format_args!(
+                "latefork-agent: cannot mount {kind} ({mounted})"
+            ));
         }
     }
     sys::chmod("/t", 0o777);
     let null = sys::open("/dev/null", sys::O_RDWR);
     sys::dup2(null, NULL_FD);
     sys::close(null);
+}
+
+/// Lets fail-nth reach allocations that may sleep, of any order: the default
+/// spares them. Nothing fails until a program asks for it.
+fn allow_failures() {
+    let settings: [(&str, &[u8]); 5] = [
+        ("/sys/kernel/debug/failslab/ignore-gfp-wait", b"N"),
+        ("/sys/kernel/debug/failslab/verbose", b"0"),
+        ("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", b"N"),
+        ("/sys/kernel/debug/fail_page_alloc/min-order", b"0"),
+        ("/sys/kernel/debug/fail_page_alloc/verbose", b"0"),
+    ];
+    for (path, value) in settings {
+        sys::write_file(path, value);
+    }
 }
 
 /// Mounts FUSE at /f; the device, or nothing where the kernel has none.
@@ -186,7 +209,9 @@ fn mount_fuse() -> Option<Fd> {
     let data = "fd=110,rootmode=40000,user_id=0,group_id=0,allow_other";
     let mounted = sys::mount("latefork", "/f", "fuse", data);
     if mounted < 0 {
-        console::line(format_args!("latefork-agent: cannot mount FUSE ({mounted})"));
+        console::line(format_args!(
+            "latefork-agent: cannot mount FUSE ({mounted})"
+        ));
         return None;
     }
     Some(FUSE_FD)

@@ -22,19 +22,13 @@ pub fn make() {
     let private = sys::open("/t/private", sys::O_WRONLY | sys::O_CREAT);
     sys::close(private);
     sys::chmod("/t/private", 0o600);
-    set(
-        &shared().semaphores,
-        sys::call(393, &[0, 1, 0o666]) as u32,
-    );
+    set(&shared().semaphores, sys::call(393, &[0, 1, 0o666]) as u32);
     refresh();
 }
 
 /// Gives changed files and the semaphore their first state.
 pub fn refresh() {
-    let file = sys::open(
-        "/t/file",
-        sys::O_WRONLY | sys::O_CREAT | sys::O_TRUNC,
-    );
+    let file = sys::open("/t/file", sys::O_WRONLY | sys::O_CREAT | sys::O_TRUNC);
     sys::write(file, &content());
     sys::close(file);
     sys::chmod("/t/file", 0o777);

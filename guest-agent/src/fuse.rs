@@ -22,7 +22,6 @@ const WRITE: u32 = 16;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const FSYNC: u32 = 20;
-const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 const OPENDIR: u32 = 27;
 const RELEASEDIR: u32 = 29;
@@ -271,7 +270,9 @@ impl Server {
             OPEN => answer.u64(u64::from(request.file)).zeros(8),
             READ => return self.answer_read(&request, action),
             WRITE => answer.u32(request.size).u32(0),
-            FSYNC | ACCESS | FLUSH | RELEASE => answer,
+            FSYNC | ACCESS | RELEASE => answer,
+            // ENOSYS to FLUSH is remembered by the kernel: closing a file asks
+            // for nothing from then on.
             _ => return self.fail(request, sys::ENOSYS),
         };
         answer.send(self.device, request.unique);
@@ -316,7 +317,11 @@ impl Server {
             STATFS => answer.zeros(80),
             ACCESS | RELEASEDIR => answer,
             _ => {
-                let error = if opcode == LOOKUP { ENOENT } else { sys::ENOSYS };
+                let error = if opcode == LOOKUP {
+                    ENOENT
+                } else {
+                    sys::ENOSYS
+                };
                 let mut answer = answer;
                 answer.bytes[4..8].copy_from_slice(&error.to_le_bytes());
                 answer
@@ -332,10 +337,7 @@ impl Server {
                 continue;
             }
             set(&control.used, 0);
-            let mut answer = Answer::new()
-                .u64(FIRST_FILE + file as u64)
-                .u64(0)
-                .u64(0);
+            let mut answer = Answer::new().u64(FIRST_FILE + file as u64).u64(0).u64(0);
             answer.bytes[4..8].copy_from_slice(&NOTIFY_INVAL_INODE.to_le_bytes());
             answer.send(self.device, 0);
         }
@@ -357,7 +359,11 @@ fn file_by_name(body: &[u8]) -> Option<u32> {
     }
 }
 
+/// Reports what programs control; the rest is the protocol's own affair.
 fn report(request: &Held, action: u32) {
+    if class_bit(request.opcode) == 0 {
+        return;
+    }
     Reporter::AGENT.report_as(
         request.tid,
         Detail::FuseRequest {

@@ -351,7 +351,6 @@ fn arm_fault(kind: u32, interval: u32, times: u32) -> i32 {
     let shared = shared();
     for (at, folder) in ["failslab", "fail_page_alloc"].iter().enumerate() {
         let armed = kind == at as u32;
-        let gfp_wait: &[u8] = b"N";
         let settings = [
             ("probability", if armed { 100 } else { 0 }),
             ("interval", interval.max(1)),
@@ -364,11 +363,7 @@ fn arm_fault(kind: u32, interval: u32, times: u32) -> i32 {
                 return result;
             }
         }
-        write_number(debugfs(folder, "min-order").text(), 0);
-        for (name, value) in [("task-filter", b"Y" as &[u8]), ("verbose", b"0")] {
-            sys::write_file(debugfs(folder, name).text(), value);
-        }
-        sys::write_file(debugfs(folder, "ignore-gfp-wait").text(), gfp_wait);
+        sys::write_file(debugfs(folder, "task-filter").text(), b"Y");
     }
     set(&shared.undo, get(&shared.undo) | UNDO_FAULT);
     0

@@ -93,9 +93,7 @@ fn run_op(context: Context, op: &Op) -> Flow {
             calls::prepare(context, call);
             Flow::Reported
         }
-        Op::Privilege(privilege) => {
-            Flow::Done(surroundings::take_privilege(privilege.case))
-        }
+        Op::Privilege(privilege) => Flow::Done(surroundings::take_privilege(privilege.case)),
         Op::Rlimit(limit) => Flow::Done(surroundings::set_rlimit(limit)),
         Op::KernelLimit(limit) => Flow::Done(surroundings::set_kernel_limit(limit)),
         Op::Fault(fault) => Flow::Done(surroundings::arm_fault(fault)),

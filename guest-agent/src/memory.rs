@@ -35,11 +35,18 @@ fn memory_file(name: &str, at: Fd, bytes: u32) -> Result<(), i32> {
     let moved = sys::dup2(fd, at);
     sys::close(fd);
     let sized = sys::ftruncate(at, bytes);
-    if moved < 0 || sized < 0 { Err(moved.min(sized)) } else { Ok(()) }
+    if moved < 0 || sized < 0 {
+        Err(moved.min(sized))
+    } else {
+        Ok(())
+    }
 }
 
 fn map(at: u32, bytes: u32, protection: u32, fd: Fd) -> Result<(), i32> {
-    check(sys::map_fixed(at, bytes, protection, sys::MAP_SHARED, fd), at)
+    check(
+        sys::map_fixed(at, bytes, protection, sys::MAP_SHARED, fd),
+        at,
+    )
 }
 
 fn map_anonymous(at: u32, bytes: u32, flags: u32) -> Result<(), i32> {
@@ -48,7 +55,11 @@ fn map_anonymous(at: u32, bytes: u32, flags: u32) -> Result<(), i32> {
 }
 
 fn check(mapped: i32, at: u32) -> Result<(), i32> {
-    if mapped as u32 == at { Ok(()) } else { Err(mapped) }
+    if mapped as u32 == at {
+        Ok(())
+    } else {
+        Err(mapped)
+    }
 }
 
 /// Maps the shared state, making its memory.
@@ -81,7 +92,11 @@ pub fn make_cells() -> Result<(), i32> {
 /// slow pages.
 pub fn make_victim() -> Result<(), i32> {
     for thread in 0..4 {
-        map_anonymous(STACKS + thread * STACK_STRIDE, STACK_BYTES, sys::MAP_PRIVATE)?;
+        map_anonymous(
+            STACKS + thread * STACK_STRIDE,
+            STACK_BYTES,
+            sys::MAP_PRIVATE,
+        )?;
         map_anonymous(ALT_STACKS + thread * 0x4000, 0x2000, sys::MAP_PRIVATE)?;
     }
     for file in 0..4 {
@@ -122,7 +137,11 @@ pub fn fill(at: u32, value: u8, bytes: u32) {
 pub fn prepare_slot(op: OpIndex) {
     let at = slot_of(op.number());
     fill(at, 0, slot::STATUS_CANARY);
-    fill(at + slot::STATUS_CANARY, CANARY, slot::BUFFER - slot::STATUS_CANARY);
+    fill(
+        at + slot::STATUS_CANARY,
+        CANARY,
+        slot::BUFFER - slot::STATUS_CANARY,
+    );
     fill(at + slot::BUFFER, FILL, slot::BUFFER_BYTES);
     fill(at + slot::BUFFER_TAIL, CANARY, 16);
 }

@@ -221,7 +221,10 @@ impl Shared {
         };
         let bytes = event.encode();
         for (word, chunk) in self.events[at].iter().zip(bytes.chunks_exact(4)) {
-            set(word, u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
+            set(
+                word,
+                u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]),
+            );
         }
     }
 
@@ -235,7 +238,9 @@ impl Shared {
 
     pub fn is_worker(&self, tid: u32) -> bool {
         let count = (get(&self.worker_count) as usize).min(self.workers.len());
-        self.workers[..count].iter().any(|worker| get(worker) == tid)
+        self.workers[..count]
+            .iter()
+            .any(|worker| get(worker) == tid)
     }
 
     /// Sets or clears the bit of a call that waits for its status.

@@ -18,6 +18,9 @@ use crate::{files, leak, sys, tasks, victim};
 /// kernel's own hung-task check needs.
 const WATCHDOG_TICKS: u32 = 500;
 /// Ticks for a victim to end when told, and when killed.
+/// Ticks after which init looks whether a silent victim still has threads:
+/// well before the kernel calls a task hung (2 s).
+const LOOK_TICKS: u32 = 50;
 const END_TICKS: u32 = 100;
 const KILL_TICKS: u32 = 300;
 
@@ -165,7 +168,13 @@ impl Supervisor {
                 run.outcome = Outcome::Hung;
                 return run;
             }
-            sys::futex_wait(&shared.state, bits, Some(ticks - passed));
+            let slice = (ticks - passed).min(LOOK_TICKS);
+            let waited = sys::futex_wait(&shared.state, bits, Some(slice));
+            if waited == sys::ETIMEDOUT && program_is_gone(victim) {
+                // A worker that waits for FUSE cannot be killed: Linux's own
+                // rule. What was withheld is answered, then it ends.
+                release_all();
+            }
         }
     }
 
@@ -303,6 +312,15 @@ fn await_end(victim: u32, ticks: u32) -> Option<u32> {
         }
         sys::futex_wait(&shared.state, bits, Some(ticks - passed));
     }
+}
+
+/// Whether every thread of the program is dead though its process is not.
+fn program_is_gone(victim: u32) -> bool {
+    shared().threads.iter().all(|thread| {
+        let runs = matches!(get(&thread.phase), 1 | 2);
+        let task = runs.then(|| tasks::look(victim, get(&thread.now)));
+        !matches!(task.flatten(), Some(task) if !matches!(task.state, b'Z' | b'X'))
+    })
 }
 
 /// Answers whatever the FUSE server holds.

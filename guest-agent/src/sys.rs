@@ -279,10 +279,7 @@ pub fn prctl(args: &[u32; 5]) -> i32 {
 
 /// poll on descriptors; the number that is ready.
 pub fn poll(fds: &mut [PollFd], ms: i32) -> i32 {
-    call(
-        168,
-        &[fds.as_mut_ptr() as u32, fds.len() as u32, ms as u32],
-    )
+    call(168, &[fds.as_mut_ptr() as u32, fds.len() as u32, ms as u32])
 }
 
 #[repr(C)]

@@ -154,11 +154,7 @@ pub fn spawn(thread: Thread, stack: Stack) -> i32 {
     let shared = shared();
     let number = u32::from(thread.number());
     let state = &shared.threads[thread.index()];
-    if state
-        .phase
-        .compare_exchange(0, 1, AcqRel, Acquire)
-        .is_err()
-    {
+    if state.phase.compare_exchange(0, 1, AcqRel, Acquire).is_err() {
         return sys::EAGAIN;
     }
     if stack == Stack::Tiny {

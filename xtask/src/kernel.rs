@@ -13,7 +13,7 @@ mod packages;
 mod patches;
 mod proof;
 mod source;
-mod variant;
+pub(crate) mod variant;
 
 use std::path::PathBuf;
 
@@ -53,6 +53,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         proof::run(&variant, &folder)?;
     }
     Ok(())
+}
+
+/// Builds the `fuzz` kernel of `flavour` unless it is cached; returns its folder.
+pub(crate) fn build_fuzz(flavour: Flavour) -> Result<PathBuf> {
+    build(&Variant::new(flavour, Config::Fuzz, None)?)
 }
 
 /// Builds `variant` unless it is cached; returns the folder that holds

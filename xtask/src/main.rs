@@ -1,7 +1,11 @@
 //! `cargo xtask`: set-up, guest builds and checks of this repository.
 
+mod agent;
 mod cpu_diff;
+mod guest_test;
+mod initramfs;
 mod kernel;
+mod qemu;
 mod sh;
 mod test;
 
@@ -21,6 +25,12 @@ struct Cli {
 enum Command {
     /// Build the guest kernel.
     Kernel(kernel::Options),
+    /// Build the guest agent.
+    Agent(agent::Options),
+    /// Pack the agent, and programs, into an initramfs.
+    Initramfs(initramfs::Options),
+    /// Boot the guest in QEMU and run the agent's self-test.
+    GuestTest(guest_test::Options),
     /// Run every check: formatting, lints, documentation, tests.
     Test(test::Options),
     /// Compare the CPU with the host processor, instruction by instruction.
@@ -30,6 +40,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Kernel(options) => kernel::run(&options),
+        Command::Agent(options) => agent::run(&options),
+        Command::Initramfs(options) => initramfs::run(&options),
+        Command::GuestTest(options) => guest_test::run(&options),
         Command::Test(options) => test::run(&options),
         Command::CpuDiff(options) => cpu_diff::run(&options),
     };

@@ -25,7 +25,10 @@ const fn decimal(text: &str) -> u32 {
     let mut at = 0;
     let mut number = 0;
     while at < bytes.len() {
-        assert!(bytes[at].is_ascii_digit(), "LATEFORK_ASYNC_NUMBER is a number");
+        assert!(
+            bytes[at].is_ascii_digit(),
+            "LATEFORK_ASYNC_NUMBER is a number"
+        );
         number = number * 10 + (bytes[at] - b'0') as u32;
         at += 1;
     }
@@ -61,7 +64,10 @@ pub fn prepare(context: Context, call: &Call) -> Ready {
     set(&state.buffer, buffer);
     memory::stage(status, &STATUS_UNWRITTEN.to_le_bytes(), context.lane());
     stage_arguments(context, args, &values, call);
-    set(&state.seen, memory::peek(status, context.lane()).unwrap_or(STATUS_UNWRITTEN));
+    set(
+        &state.seen,
+        memory::peek(status, context.lane()).unwrap_or(STATUS_UNWRITTEN),
+    );
     set(&state.changes, 0);
     set(&state.args_hash, args_hash(context.op));
     set(&state.phase, 1);
@@ -117,6 +123,12 @@ fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
     let state = shared.call(context.op);
     if round > 0 {
         memory::clear_counters(context.op);
+        memory::stage(
+            ready.status,
+            &STATUS_UNWRITTEN.to_le_bytes(),
+            context.lane(),
+        );
+        set(&state.seen, STATUS_UNWRITTEN);
     }
     let from = sys::gettid();
     set(&state.from, from);

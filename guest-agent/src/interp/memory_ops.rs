@@ -53,7 +53,11 @@ fn map_file(at: u32, bytes: u32) -> i32 {
 }
 
 fn error_or_0(value: i32) -> i32 {
-    if (-4095..0).contains(&value) { value } else { 0 }
+    if (-4095..0).contains(&value) {
+        value
+    } else {
+        0
+    }
 }
 
 /// Changes a slot's protection.

@@ -3,9 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use latefork_wire::layout::PAGE;
-use latefork_wire::op::{
-    Exec, ExecKind, Exit, Fork, ForkKind, OpIndex, Ptrace, Spawn, Wait,
-};
+use latefork_wire::op::{Exec, ExecKind, Exit, Fork, ForkKind, OpIndex, Ptrace, Spawn, Wait};
 use latefork_wire::trace::Detail;
 
 use super::{Context, Flow, run_some};
@@ -72,7 +70,15 @@ fn vfork(context: Context) -> i32 {
     let argument = u32::from(context.thread) | u32::from(context.op.number()) << 8;
     let flags = sys::CLONE_VM | sys::CLONE_VFORK | sys::SIGCHLD;
     // SAFETY: mapped above, for this child alone.
-    unsafe { rt::clone(flags, VFORK_STACK + VFORK_BYTES, vfork_child, argument, (0, 0)) }
+    unsafe {
+        rt::clone(
+            flags,
+            VFORK_STACK + VFORK_BYTES,
+            vfork_child,
+            argument,
+            (0, 0),
+        )
+    }
 }
 
 extern "C" fn vfork_child(argument: u32) -> u32 {
@@ -128,11 +134,7 @@ pub fn exec(exec: &Exec) -> i32 {
     let envp = [0_u32];
     sys::call(
         11,
-        &[
-            path.address(),
-            argv.as_ptr() as u32,
-            envp.as_ptr() as u32,
-        ],
+        &[path.address(), argv.as_ptr() as u32, envp.as_ptr() as u32],
     )
 }
 

@@ -1,8 +1,6 @@
 //! Privileges, limits, injected failures.
 
-use latefork_wire::op::{
-    Fault, FaultKind, KernelLimit, PrivilegeCase, Resource, Rlimit,
-};
+use latefork_wire::op::{Fault, FaultKind, KernelLimit, PrivilegeCase, Resource, Rlimit};
 
 use crate::helper::{self, Ask};
 use crate::sys;
@@ -46,7 +44,10 @@ pub fn set_nproc(limit: u32) -> i32 {
 /// setrlimit; `u32::MAX` is no limit. The hard limit stays, so that a later
 /// step can raise the soft one again.
 fn set_limit(resource: u32, soft: u32) -> i32 {
-    let limits = [u64::from(soft) | if soft == u32::MAX { !0 << 32 } else { 0 }, u64::MAX];
+    let limits = [
+        u64::from(soft) | if soft == u32::MAX { !0 << 32 } else { 0 },
+        u64::MAX,
+    ];
     let mut old = [0_u64; 2];
     sys::call(340, &[0, resource, 0, core::ptr::from_mut(&mut old) as u32]);
     let new = [limits[0].min(old[1]), old[1]];
@@ -86,6 +87,10 @@ pub fn arm_fault(fault: &Fault) -> i32 {
     if armed < 0 {
         return armed;
     }
-    let own: &[u8] = if fault.kind == FaultKind::Off { b"0" } else { b"1" };
+    let own: &[u8] = if fault.kind == FaultKind::Off {
+        b"0"
+    } else {
+        b"1"
+    };
     sys::write_file("/proc/thread-self/make-it-fail", own)
 }

@@ -1,0 +1,181 @@
+//! `cargo xtask guest-test`: the agent's self-test in QEMU.
+//!
+//! On hardened every scenario passes. On faithful exactly those fail that
+//! `guest-agent/expected/faithful.txt` lists, each by the mechanism that
+//! stands there. Both hold with QEMU counting instructions and without.
+
+mod expected;
+mod tap;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::expected::Expected;
+use self::tap::{Report, Verdict};
+use crate::kernel::variant::Flavour;
+use crate::qemu::{self, Boot, Clock};
+use crate::{initramfs, kernel, sh};
+
+/// Wall-clock limit of one boot: a backstop.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// Which self-test.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only this flavour of the guest kernel
+    #[arg(long, value_enum)]
+    flavour: Option<Flavour>,
+    /// Only the scenario of this name; its trace is printed
+    #[arg(long, value_name = "SCENARIO")]
+    only: Option<String>,
+    /// Only with QEMU counting instructions
+    #[arg(long)]
+    icount_only: bool,
+    /// A built kernel's folder under target/guest, instead of building one
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
+}
+
+/// Runs the self-test and judges it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    qemu::ensure()?;
+    let archive = initramfs::default_output();
+    initramfs::build(&[], &archive)?;
+    let flavours = match options.flavour {
+        Some(flavour) => vec![flavour],
+        None => vec![Flavour::Hardened, Flavour::Faithful],
+    };
+    for flavour in flavours {
+        test_flavour(flavour, options, &archive)?;
+    }
+    Ok(())
+}
+
+fn test_flavour(flavour: Flavour, options: &Options, archive: &Path) -> Result<()> {
+    let folder = match &options.image {
+        Some(name) => sh::root().join("target/guest").join(name),
+        None => kernel::build_fuzz(flavour)?,
+    };
+    let machine = Machine {
+        kernel: &folder.join("bzImage"),
+        initramfs: archive,
+        flavour,
+    };
+    if let Some(only) = &options.only {
+        return machine.show(only);
+    }
+    let expected = match flavour {
+        Flavour::Hardened => Expected::default(),
+        Flavour::Faithful => Expected::read("guest-agent/expected/faithful.txt")?,
+    };
+    let clocks: &[Clock] = match options.icount_only {
+        true => &[Clock::Instructions],
+        false => &[Clock::Instructions, Clock::Host],
+    };
+    let mut first: Option<Report> = None;
+    for clock in clocks {
+        let report = machine.test(*clock)?;
+        let summary = expected
+            .judge(&report)
+            .with_context(|| format!("{} with {}", flavour_name(flavour), clock.name()))?;
+        println!("{} with {}: {summary}", flavour_name(flavour), clock.name());
+        match &first {
+            None => first = Some(report),
+            Some(first) => same_verdicts(first, &report)?,
+        }
+    }
+    Ok(())
+}
+
+fn flavour_name(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Hardened => "hardened",
+        Flavour::Faithful => "faithful",
+    }
+}
+
+/// A scenario that differs between the clocks is a defect of the scenario.
+fn same_verdicts(first: &Report, second: &Report) -> Result<()> {
+    let differs = first
+        .scenarios()
+        .iter()
+        .zip(second.scenarios())
+        .find(|(a, b)| a.name != b.name || a.verdict != b.verdict);
+    match differs {
+        Some((a, b)) => bail!(
+            "scenario {} is {:?} when instructions are counted and {:?} on the host's clock",
+            a.name,
+            a.verdict,
+            b.verdict
+        ),
+        None => Ok(()),
+    }
+}
+
+struct Machine<'a> {
+    kernel: &'a Path,
+    initramfs: &'a Path,
+    flavour: Flavour,
+}
+
+impl Machine<'_> {
+    fn boot(&self, clock: Clock, append: &str) -> Result<String> {
+        // Faithful warns at its first blocked call; hardened never may.
+        let warn = match self.flavour {
+            Flavour::Hardened => "panic_on_warn=1",
+            Flavour::Faithful => "panic_on_warn=0",
+        };
+        Boot {
+            kernel: self.kernel,
+            initramfs: self.initramfs,
+            append: format!("{warn} latefork.selftest=1 {append}"),
+            clock,
+            limit: LIMIT,
+        }
+        .run()
+    }
+
+    /// Runs every scenario; after one that ends the machine, boots again and
+    /// goes on with the next.
+    fn test(&self, clock: Clock) -> Result<Report> {
+        let mut report = Report::default();
+        loop {
+            let console = self.boot(clock, &format!("latefork.first={}", report.next()))?;
+            let before = report.next();
+            report.add(&console)?;
+            if report.is_complete() {
+                return Ok(report);
+            }
+            if report.next() == before {
+                bail!(
+                    "the guest ended before a scenario began:\n{}",
+                    tail(&console)
+                );
+            }
+        }
+    }
+
+    fn show(&self, only: &str) -> Result<()> {
+        let console = self.boot(
+            Clock::Instructions,
+            &format!("latefork.only={only} latefork.trace=1"),
+        )?;
+        print!("{console}");
+        let mut report = Report::default();
+        report.add(&console)?;
+        let found = report.scenarios().iter().find(|found| found.name == only);
+        match found.map(|found| found.verdict) {
+            Some(Verdict::Passed) => Ok(()),
+            Some(verdict) => bail!("scenario {only}: {verdict:?}"),
+            None => bail!("there is no scenario {only}"),
+        }
+    }
+}
+
+fn tail(console: &str) -> String {
+    let lines: Vec<_> = console.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}

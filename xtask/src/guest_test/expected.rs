@@ -1,0 +1,155 @@
+//! What a flavour is expected to fail, and by which mechanism.
+//!
+//! One line a scenario: its name, the hazard's number, then what its part of
+//! the console must contain (the oops title, the event that shows the
+//! mechanism). `#` starts a comment.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use super::tap::{Report, Scenario, Verdict};
+use crate::sh;
+
+/// The list.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    failures: Vec<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    scenario: String,
+    hazard: u8,
+    mechanism: String,
+}
+
+impl Expected {
+    /// Reads the list at `path`, relative to the repository.
+    pub(super) fn read(path: &str) -> Result<Self> {
+        let text = fs::read_to_string(sh::root().join(path))
+            .with_context(|| format!("cannot read {path}"))?;
+        Self::parse(&text).with_context(|| path.to_owned())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let mut failures: Vec<Failure> = Vec::new();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let mut words = line.splitn(3, char::is_whitespace);
+            let (Some(scenario), Some(hazard), Some(mechanism)) =
+                (words.next(), words.next(), words.next())
+            else {
+                bail!(
+                    "line {}: a scenario, a hazard and a mechanism are wanted",
+                    at + 1
+                );
+            };
+            let hazard = hazard
+                .parse()
+                .ok()
+                .filter(|hazard| (1..=14).contains(hazard))
+                .with_context(|| format!("line {}: `{hazard}` is no hazard 1 to 14", at + 1))?;
+            if failures.iter().any(|failure| failure.scenario == scenario) {
+                bail!("line {}: {scenario} stands there twice", at + 1);
+            }
+            failures.push(Failure {
+                scenario: scenario.to_owned(),
+                hazard,
+                mechanism: mechanism.trim().to_owned(),
+            });
+        }
+        Ok(Self { failures })
+    }
+
+    /// Compares a report with the list; a summary in one line.
+    pub(super) fn judge(&self, report: &Report) -> Result<String> {
+        let mut wrong = Vec::new();
+        for scenario in report.scenarios() {
+            wrong.extend(self.judge_one(scenario));
+        }
+        for failure in &self.failures {
+            let known = |scenario: &Scenario| scenario.name == failure.scenario;
+            if !report.scenarios().iter().any(known) {
+                wrong.push(format!("{}: no such scenario", failure.scenario));
+            }
+        }
+        if !wrong.is_empty() {
+            bail!("{} scenarios differ:\n{}", wrong.len(), wrong.join("\n"));
+        }
+        let failed = self.failures.len();
+        let passed = report.scenarios().len() - failed;
+        Ok(format!("{passed} passed, {failed} failed as listed"))
+    }
+
+    fn judge_one(&self, scenario: &Scenario) -> Option<String> {
+        let name = &scenario.name;
+        let listed = self
+            .failures
+            .iter()
+            .find(|failure| failure.scenario == *name);
+        match (listed, scenario.verdict) {
+            (None, Verdict::Passed) => None,
+            (None, verdict) => Some(format!(
+                "{name}: {verdict:?}, not listed\n{}",
+                scenario.console
+            )),
+            (Some(failure), Verdict::Passed) => Some(format!(
+                "{name}: passed, but is listed for hazard {}",
+                failure.hazard
+            )),
+            (Some(failure), _) if scenario.console.contains(&failure.mechanism) => None,
+            (Some(failure), verdict) => Some(format!(
+                "{name}: {verdict:?}, but not by `{}` (hazard {})\n{}",
+                failure.mechanism, failure.hazard, scenario.console
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(console: &str) -> Report {
+        let mut report = Report::default();
+        report.add(console).unwrap();
+        report
+    }
+
+    const LIST: &str = "# list\nnested 13 second thread\n";
+
+    #[test]
+    fn listed_failure_with_its_mechanism_is_as_expected() {
+        let expected = Expected::parse(LIST).unwrap();
+        let good = "1..2\n# begin 1 a\nok 1 - a\n# begin 2 nested\n#  second thread=0\nnot ok 2 - nested\n";
+        assert!(expected.judge(&report(good)).is_ok());
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        let expected = Expected::parse(LIST).unwrap();
+        for bad in [
+            // Another scenario fails.
+            "1..2\n# begin 1 a\nnot ok 1 - a\n# begin 2 nested\nsecond thread\nnot ok 2 - nested\n",
+            // The listed one passes.
+            "1..1\n# begin 1 nested\nsecond thread\nok 1 - nested\n",
+            // It fails by something else.
+            "1..1\n# begin 1 nested\nBUG: soft lockup\nnot ok 1 - nested\n",
+            // It is not there.
+            "1..1\n# begin 1 a\nok 1 - a\n",
+        ] {
+            assert!(expected.judge(&report(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn malformed_lists_are_refused() {
+        for bad in ["name", "name 13", "name 15 x", "name x y", "a 1 x\na 2 y"] {
+            assert!(Expected::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
