@@ -173,6 +173,7 @@ impl Supervisor {
             if waited == sys::ETIMEDOUT && program_is_gone(victim) {
                 // A worker that waits for FUSE cannot be killed: Linux's own
                 // rule. What was withheld is answered, then it ends.
+                helper::unlock();
                 release_all();
             }
         }
@@ -193,6 +194,9 @@ impl Supervisor {
             run.continuations = 0;
         }
         if run.outcome != Outcome::Done {
+            if run.status.is_some() {
+                helper::unlock();
+            }
             release_all();
             if run.outcome == Outcome::Died {
                 calls::write_finals();
@@ -217,6 +221,7 @@ impl Supervisor {
             }
         }
         self.victim = None;
+        helper::unlock();
         match run.status {
             Some(status) => Reporter::AGENT.report(Detail::Victim {
                 pid: victim,
