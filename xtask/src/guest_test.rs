@@ -19,11 +19,14 @@ use crate::kernel::variant::Flavour;
 use crate::qemu::{self, Boot, Clock};
 use crate::{initramfs, kernel, sh};
 
+/// What is freed is poisoned, so that its use shows at once.
+const POISON: &str = "slub_debug=FZP page_poison=1 debug_pagealloc=on";
+
 /// Wall-clock limit of one boot: a backstop.
 const LIMIT: Duration = Duration::from_secs(420);
 
 /// Which self-test.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Only this flavour of the guest kernel
     #[arg(long, value_enum)]
@@ -131,7 +134,7 @@ impl Machine<'_> {
         Boot {
             kernel: self.kernel,
             initramfs: self.initramfs,
-            append: format!("{warn} latefork.selftest=1 {append}"),
+            append: format!("{warn} {POISON} latefork.selftest=1 {append}"),
             clock,
             limit: LIMIT,
         }
