@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::sh;
+use crate::{guest_test, sh};
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -27,5 +27,6 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
         sh::command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
-    sh::run(&mut sh::command("cargo", &["test", "--workspace"]))
+    sh::run(&mut sh::command("cargo", &["test", "--workspace"]))?;
+    guest_test::run(&guest_test::Options::default())
 }
