@@ -3,6 +3,7 @@
 mod bench;
 mod boot;
 mod doctor;
+mod run;
 mod snapshot;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Boot a guest with its console on the terminal
     Boot(boot::Options),
+    /// Run programs in a guest, each from the same moment, and judge them
+    Run(run::Options),
     /// Boot a guest until its agent is ready and keep that moment in a file
     Snapshot(snapshot::Options),
     /// Measure boot, resets and executions, beside QEMU
@@ -37,6 +40,7 @@ impl Cli {
         match self.command {
             Command::Doctor(options) => doctor::run(&options),
             Command::Boot(options) => boot::run(&options),
+            Command::Run(options) => run::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
             Command::Bench(options) => bench::run(&options),
         }

@@ -59,6 +59,19 @@ pub(crate) enum EngineChoice {
     Soft,
 }
 
+impl EngineChoice {
+    /// The engine asked for; with `auto`, one that can run here.
+    fn make(self) -> Result<Box<dyn Engine>> {
+        match self {
+            Self::Soft | Self::Auto => Ok(Box::new(SoftVcpu::new(CpuModel::Fuzz))),
+            Self::Kvm => bail!(
+                "the engine `kvm` is not part of this build: use `--engine {}`",
+                EngineKind::Soft.name()
+            ),
+        }
+    }
+}
+
 fn memory(text: &str) -> Result<u32, String> {
     let mib: u32 = text
         .parse()
@@ -87,6 +100,11 @@ pub(crate) struct Guest {
 }
 
 impl GuestOptions {
+    /// The engine asked for; with `auto`, one that can run here.
+    pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
+        self.engine.make()
+    }
+
     /// Reads the images.
     pub(crate) fn read(&self) -> Result<Guest> {
         let initramfs_path = (self.initramfs != Path::new("none")).then(|| self.initramfs.clone());
@@ -169,13 +187,7 @@ impl Guest {
 
     /// The engine asked for; with `auto`, one that can run here.
     pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
-        match self.engine {
-            EngineChoice::Soft | EngineChoice::Auto => Ok(Box::new(SoftVcpu::new(CpuModel::Fuzz))),
-            EngineChoice::Kvm => bail!(
-                "the engine `kvm` is not part of this build: use `--engine {}`",
-                EngineKind::Soft.name()
-            ),
-        }
+        self.engine.make()
     }
 
     /// Names all that decides what the guest is when its agent is ready.

@@ -1,0 +1,153 @@
+//! What is booted: kernel, initramfs, command line and the size of memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use latefork_vmm::engine::Engine;
+use latefork_vmm::layout::RAM_DEFAULT_MIB;
+use latefork_vmm::loader::{BootSource, device_arguments};
+use latefork_vmm::machine::{Machine, MachineConfig, MachineError};
+use latefork_vmm::snapshot::file::Identity;
+use latefork_wire::frame::PORT;
+use xxhash_rust::xxh3::Xxh3;
+
+/// What the kernel is told in every guest: a console that shows warnings (the
+/// oracles read them), and a clock that needs no calibration (ticks of 10 ms,
+/// delay loops that cost little).
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 clocksource=jiffies lpj=10000 panic=-1";
+
+/// A guest's images could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("no {what} at {}: build it with `{mend}` ({source})", .path.display())]
+pub struct GuestError {
+    what: &'static str,
+    path: PathBuf,
+    mend: &'static str,
+    source: io::Error,
+}
+
+/// A guest, before its first instruction.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    kernel: Vec<u8>,
+    initramfs: Vec<u8>,
+    command_line: String,
+    memory_mib: u32,
+}
+
+impl Guest {
+    /// Reads the images.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, with the command that makes it.
+    pub fn read(kernel: &Path, initramfs: &Path) -> Result<Self, GuestError> {
+        let read = |path: &Path, what, mend| {
+            std::fs::read(path).map_err(|source| GuestError {
+                what,
+                path: path.to_owned(),
+                mend,
+                source,
+            })
+        };
+        Ok(Self::new(
+            read(kernel, "kernel image", "cargo xtask kernel")?,
+            read(initramfs, "initramfs", "cargo xtask agent")?,
+        ))
+    }
+
+    /// A guest from images in memory.
+    pub fn new(kernel: Vec<u8>, initramfs: Vec<u8>) -> Self {
+        Self {
+            kernel,
+            initramfs,
+            command_line: format!("{COMMAND_LINE} {}", device_arguments()),
+            memory_mib: RAM_DEFAULT_MIB,
+        }
+    }
+
+    /// The same with `mib` MiB of RAM.
+    #[must_use]
+    pub fn with_memory(self, mib: u32) -> Self {
+        Self {
+            memory_mib: mib,
+            ..self
+        }
+    }
+
+    /// What the machine is made of.
+    pub fn config(&self) -> MachineConfig {
+        MachineConfig {
+            memory_mib: self.memory_mib,
+            ..MachineConfig::default()
+        }
+    }
+
+    /// A machine with the guest loaded, which waits for its agent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with an image, or the host failed.
+    pub fn machine(&self, engine: Box<dyn Engine>) -> Result<Machine, MachineError> {
+        let mut machine = Machine::new(engine, &self.config())?;
+        machine.load(&BootSource {
+            kernel: &self.kernel,
+            initramfs: Some(&self.initramfs),
+            command_line: &self.command_line,
+        })?;
+        machine
+            .vsock_mut()
+            .listen(PORT)
+            .expect("nobody listens on a new machine");
+        Ok(machine)
+    }
+
+    /// A hash of all that decides what the guest is when its agent is ready.
+    pub fn identity(&self) -> Identity {
+        let mut hasher = Xxh3::new();
+        let memory = self.memory_mib.to_le_bytes();
+        let parts: [&[u8]; 4] = [
+            &self.kernel,
+            &self.initramfs,
+            self.command_line.as_bytes(),
+            &memory,
+        ];
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Identity {
+            inputs: hasher.digest128(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_matters_is_in_the_identity() {
+        let guest = |kernel: &[u8], initramfs: &[u8]| Guest::new(kernel.into(), initramfs.into());
+        let one = guest(b"kernel", b"initramfs");
+        let others = [
+            guest(b"kerne", b"linitramfs"),
+            guest(b"kernel", b"initramfs2"),
+            one.clone().with_memory(64),
+        ];
+        assert_eq!(one.identity(), guest(b"kernel", b"initramfs").identity());
+        for other in others {
+            assert_ne!(one.identity(), other.identity());
+        }
+    }
+
+    #[test]
+    fn a_missing_image_is_named_with_the_command_that_makes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("vmlinux");
+        std::fs::write(&there, b"").unwrap();
+        let missing = folder.path().join("initramfs.cpio");
+        let error = Guest::read(&there, &missing).unwrap_err();
+        assert_eq!((error.path, error.mend), (missing, "cargo xtask agent"));
+    }
+}
