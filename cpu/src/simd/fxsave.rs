@@ -94,6 +94,6 @@ fn aligned(core: &mut Core, linear: u32) -> Result<(), Raised> {
     }
     // With alignment checks this is #AC on current processors; the manual
     // allows either.
-    core.check_alignment(linear, 8, core.user)?;
+    core.check_alignment(linear, 4, core.user)?;
     Err(core.gp(0))
 }

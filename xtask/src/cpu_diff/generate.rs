@@ -103,6 +103,8 @@ impl Generator {
         } = draft;
         if special::is_dangerous(&encoding.instruction)
             || self.touches_forbidden(&encoding, &registers)
+            // ESP on the signal stack would make the kernel nest signals there.
+            || layout::is_forbidden(registers.gpr[4], 0)
         {
             return None;
         }
