@@ -60,6 +60,8 @@ pub mod segment;
 pub mod simd;
 mod state;
 mod system;
+#[cfg(feature = "test-support")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod tlb;

@@ -173,6 +173,11 @@ impl Cpu {
                     continue;
                 }
             }
+            if core.retired >= core.deadline {
+                // Nothing of the next instruction may show: neither a fault
+                // of its fetch nor an accessed bit.
+                return Pause::Boundary;
+            }
             index = match self.enter(memory, &mut fetch, Extent::Block) {
                 Ok(next) => next,
                 Err(raised) => return self.raised_between(memory, raised),
