@@ -16,7 +16,7 @@ pub use self::layout::Start;
 use crate::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory, PhysAddr};
 
 /// Instructions that a scenario may retire.
-const LIFE: u64 = 2000;
+const LIFE: u64 = 1000;
 /// Exits that a scenario may cause.
 const MOST_EXITS: u32 = 5000;
 
@@ -142,9 +142,17 @@ fn differences(whole: &Outcome, other: &Outcome) -> Vec<String> {
     part("eip", text(&a.eip), text(&b.eip));
     part("eflags", text(&a.eflags), text(&b.eflags));
     part("segments", text(&a.segments), text(&b.segments));
-    part("control", text(&(a.cr0, a.cr2, a.cr3, a.cr4)), text(&(b.cr0, b.cr2, b.cr3, b.cr4)));
+    part(
+        "control",
+        text(&(a.cr0, a.cr2, a.cr3, a.cr4)),
+        text(&(b.cr0, b.cr2, b.cr3, b.cr4)),
+    );
     part("dr", text(&a.dr), text(&b.dr));
-    part("shadow", text(&(a.shadow, a.debug_hits)), text(&(b.shadow, b.debug_hits)));
+    part(
+        "shadow",
+        text(&(a.shadow, a.debug_hits)),
+        text(&(b.shadow, b.debug_hits)),
+    );
     part("fpu", text(&a.fpu), text(&b.fpu));
     part("simd", text(&a.simd), text(&b.simd));
     part("io", text(&a.pending_io), text(&b.pending_io));

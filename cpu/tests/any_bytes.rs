@@ -1,8 +1,8 @@
 //! No guest code panics the CPU or keeps it beyond its budget, and nothing
 //! that the host may do between instructions changes what the guest sees.
 
-use latefork_cpu::testing::{Event, Scenario, Start, run_scenario};
 use latefork_cpu::CpuModel;
+use latefork_cpu::testing::{Event, Scenario, Start, run_scenario};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn scenario(start: Start, code: &[u8]) -> Scenario {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_run_the_same_in_every_way(bytes in vec(any::<u8>(), 0..300)) {
@@ -42,7 +42,9 @@ proptest! {
 fn an_endless_chain_of_exceptions_keeps_the_budget() {
     // The handler of #UD is an invalid instruction itself; the stack wraps.
     // mov word [6 * 4], 0x1010; mov word [6 * 4 + 2], 0; ud2; ...; 1010: ud2
-    let mut code = vec![0xC7, 0x06, 0x18, 0x00, 0x10, 0x10, 0xC7, 0x06, 0x1A, 0, 0, 0];
+    let mut code = vec![
+        0xC7, 0x06, 0x18, 0x00, 0x10, 0x10, 0xC7, 0x06, 0x1A, 0, 0, 0,
+    ];
     code.extend([0x0F, 0x0B, 0x90, 0x90, 0x0F, 0x0B]);
     run_scenario(&scenario(Start::Real, &code));
 }

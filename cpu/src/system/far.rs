@@ -1,7 +1,7 @@
 //! Far JMP, CALL and RET: to segments, through call gates and task gates, to
 //! TSSs (SDM vol. 3, 5.8; vol. 2, CALL, JMP, RET).
 
-use crate::memory::{Memory, Word};
+use crate::memory::Memory;
 use crate::op::{Flow, Op};
 use crate::registers::gpr;
 use crate::segment::{Segment, seg};

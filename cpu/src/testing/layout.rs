@@ -112,7 +112,14 @@ pub(super) fn memory(scenario: &Scenario) -> Vec<u8> {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(scenario.seed);
         let word = u32::try_from(value >> 32).expect("32 bits");
-        image.put_u32(at, if word & 3 == 0 { DATA | word >> 19 } else { word });
+        image.put_u32(
+            at,
+            if word & 3 == 0 {
+                DATA | word >> 19
+            } else {
+                word
+            },
+        );
     }
     image.put(CODE, &scenario.code);
     image.0
@@ -240,8 +247,7 @@ fn protect(state: &mut CpuState, start: Start) {
 
 fn words(descriptor: u64) -> [u32; 2] {
     let bytes = descriptor.to_le_bytes();
-    let word = |at: usize| {
-        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    };
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     [word(0), word(4)]
 }

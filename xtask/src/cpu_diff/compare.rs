@@ -193,6 +193,14 @@ const EXPLANATIONS: &[Explanation] = &[
         mask: |context, host, ours| sse::mask_destination(context.instruction, host, ours),
     },
     Explanation {
+        name: "the host saves the x87 opcode and operand pointer only at unmasked exceptions, \
+               the model always",
+        applies: |context, host, ours| {
+            no_fault(host, ours) && generate::touches_fx(context.instruction)
+        },
+        mask: |_, host, ours| x87::mask_pointers(host, ours),
+    },
+    Explanation {
         name: "x87 transcendental functions have double precision here",
         applies: |context, host, ours| no_fault(host, ours) && x87::is_near(context, host, ours),
         mask: |_, host, ours| x87::mask_transcendental(host, ours),

@@ -206,6 +206,9 @@ pub(crate) fn fx_image(profile: FxProfile, rng: &mut Rng) -> [u8; FX_BYTES] {
     fx[0..2].copy_from_slice(&control.to_le_bytes());
     fx[2..4].copy_from_slice(&status.to_le_bytes());
     fx[4] = tags;
+    fx[6..8].copy_from_slice(&(rng.u32() as u16 & 0x7FF).to_le_bytes());
+    fx[8..12].copy_from_slice(&rng.u32().to_le_bytes());
+    fx[16..20].copy_from_slice(&rng.u32().to_le_bytes());
     fx[24..28].copy_from_slice(&mxcsr(profile, rng).to_le_bytes());
     for register in 0..8 {
         let at = 32 + 16 * register;

@@ -51,15 +51,23 @@ pub(crate) fn hex_in_order(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Clears what is reserved, and the last instruction and operand pointers:
-/// current processors do not save FCS and FDS (CPUID.7.EBX[13]), update FDP
-/// only at unmasked exceptions (CPUID.7.EBX[6]), and the model documents its
-/// own choice of FOP, FIP and FDP.
+/// Clears what is reserved, and FCS and FDS, which current processors do not
+/// save (CPUID.7.EBX[13]).
 pub(crate) fn normalize(fx: &mut [u8; FX_BYTES]) {
-    fx[5..24].fill(0);
+    fx[5] = 0;
+    fx[12..16].fill(0);
+    fx[20..24].fill(0);
     fx[28..32].fill(0);
     for i in 0..8 {
         fx[42 + 16 * i..48 + 16 * i].fill(0);
+    }
+}
+
+/// Takes our FOP and FDP on both sides.
+pub(crate) fn mask_pointers(host: &mut Outcome, ours: &Outcome) {
+    if let (Some(host), Some(ours)) = (&mut host.fx, &ours.fx) {
+        host[6..8].copy_from_slice(&ours[6..8]);
+        host[16..20].copy_from_slice(&ours[16..20]);
     }
 }
 
