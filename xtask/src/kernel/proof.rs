@@ -121,7 +121,15 @@ impl Guest {
         );
         let mut qemu = Command::new("timeout");
         qemu.args(["--signal=KILL", BACKSTOP, "qemu-system-i386"])
-            .args(["-M", "pc", "-cpu", "pentium", "-m", "32", "-nodefaults"])
+            .args([
+                "-M",
+                "pc",
+                "-cpu",
+                "pentium,-tsc",
+                "-m",
+                "32",
+                "-nodefaults",
+            ])
             .args(["-display", "none", "-no-reboot", "-serial", "stdio"]);
         if flavour == Flavour::Hardened {
             line.push_str(" panic_on_warn=1");

@@ -59,6 +59,7 @@ impl Source {
             check_series(&path)?;
             digest_of_tree(&path)?
         } else {
+            filter_for(&path)?;
             digest_of_archive(&path, &cache.digests())?
         };
         Ok(Self { path, digest })
@@ -150,9 +151,13 @@ impl Tree {
         self.work.join("patched")
     }
 
-    /// The object tree of a configuration, shared by all flavours.
+    /// The object tree of a configuration, shared by all flavours. Fuzz and sse
+    /// differ in little, so that `make` need not start anew.
     pub(crate) fn objects(&self, config: Config) -> PathBuf {
-        self.work.join(format!("objects-{config}"))
+        self.work.join(match config {
+            Config::Fuzz | Config::Sse => "objects-fuzz",
+            Config::Lockdep => "objects-lockdep",
+        })
     }
 
     /// The kernel's version, such as `6.12.117`.
