@@ -4,7 +4,7 @@ use latefork_cpu::Instructions;
 use latefork_vmm::engine::Deadline;
 use latefork_vmm::machine::{Machine, MachineError, Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
-use latefork_wire::frame::{Flavour, Hello, Refusal, RunOptions};
+use latefork_wire::frame::{Flavour, FrameKind, Hello, Refusal, RunOptions};
 use latefork_wire::program::Program;
 use latefork_wire::trace::Event;
 
@@ -135,29 +135,49 @@ impl Executor {
         })
     }
 
+    /// Runs until the trace is there. The kernel also ends a run to say that it
+    /// has complained; it goes on after that, and so does the run.
     fn run_until_trace(&mut self) -> Result<(Ending, Vec<Event>), MachineError> {
-        let limits = RunLimits {
-            instructions: Instructions(self.budget.instructions),
-            time: self.budget.time,
-            deadline: Deadline::default(),
-        };
         let id = self.template.connection();
-        let mut said = Ok(None);
-        let outcome = self.machine.run_until(&limits, &mut |host| {
-            said = link::receive(host, id);
-            !matches!(said, Ok(None))
-        })?;
-        Ok(match said {
-            Ok(Some(Message::Trace(events))) => (Ending::Traced, events),
-            Ok(Some(Message::Refused(refusal))) => (Ending::Refused(refusal), Vec::new()),
-            // A second hello is nonsense too, but of a kind with its own name.
-            Ok(Some(Message::Hello(_))) => {
-                let kind = latefork_wire::frame::FrameKind::Hello;
-                let error = LinkError::Nonsense(kind);
-                (Ending::AgentLost(error), Vec::new())
+        let last = self.machine.retired().0 + self.budget.instructions;
+        let end = self.machine.now() + self.budget.time;
+        loop {
+            let limits = RunLimits {
+                instructions: Instructions(last.saturating_sub(self.machine.retired().0)),
+                time: self.machine.now().until(end),
+                deadline: Deadline::default(),
+            };
+            let mut said = Ok(None);
+            let outcome = self.machine.run_until(&limits, &mut |host| {
+                said = link::receive(host, id);
+                !matches!(said, Ok(None))
+            })?;
+            match said {
+                Ok(None) if is_mere_complaint(outcome) => {}
+                Ok(None) => return Ok((Ending::Machine(outcome), Vec::new())),
+                Ok(Some(message)) => return Ok(ending_of(message)),
+                Err(error) => return Ok((Ending::AgentLost(error), Vec::new())),
             }
-            Err(error) => (Ending::AgentLost(error), Vec::new()),
-            Ok(None) => (Ending::Machine(outcome), Vec::new()),
-        })
+        }
+    }
+}
+
+/// Bit of a write to the panic port that stands for a panic; without it the
+/// kernel has warned and goes on (`HARNESS_PORT_PANIC`, `HARNESS_PORT_COMPLAINT`
+/// of the guest kernel's harness patch).
+const PANIC: u8 = 1;
+
+fn is_mere_complaint(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Panic { event } if event & PANIC == 0)
+}
+
+fn ending_of(message: Message) -> (Ending, Vec<Event>) {
+    match message {
+        Message::Trace(events) => (Ending::Traced, events),
+        Message::Refused(refusal) => (Ending::Refused(refusal), Vec::new()),
+        Message::Hello(_) => {
+            let error = LinkError::Nonsense(FrameKind::Hello);
+            (Ending::AgentLost(error), Vec::new())
+        }
     }
 }
