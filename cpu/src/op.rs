@@ -113,7 +113,9 @@ impl Op {
         core.eip.wrapping_add(u32::from(self.offset))
     }
 
-    /// EIP of the following instruction (not yet cut to 16 bits).
+    /// EIP of the following instruction. It does not wrap at 64 KiB: in a
+    /// 16-bit segment only a jump with 16-bit operands cuts EIP, and going on
+    /// past a limit of 0xFFFF is `#GP`.
     #[inline(always)]
     pub(crate) fn next_eip(&self, core: &Core) -> u32 {
         core.eip

@@ -5,6 +5,7 @@ use crate::Cpu;
 use crate::address::{Instructions, LinearAddr, PAGE_OFFSET};
 use crate::block::{Block, Key};
 use crate::decode::{Extent, Place, decode};
+use crate::exception::ExceptionClass;
 use crate::exit::Exit;
 use crate::flags;
 use crate::memory::Memory;
@@ -150,7 +151,7 @@ impl Cpu {
             }
             let (flow, op) = execute(core, memory, &block.ops);
             let link = if flow == Flow::Next {
-                core.eip = core.eip.wrapping_add(block.len) & core.eip_mask();
+                core.eip = core.eip.wrapping_add(block.len);
                 core.retired += u64::from(block.count);
                 &block.link
             } else if flow <= Flow::Indirect {
@@ -265,8 +266,13 @@ impl Cpu {
         Ok(block.second_frame == Some(second))
     }
 
-    /// An exception of the fetch at `Core::eip`.
+    /// An exception of the fetch at `Core::eip`. With the budget spent it is
+    /// left for the next run, which fetches again.
     fn raised_between(&mut self, memory: &Memory<'_>, _: Raised) -> Pause {
+        if self.core.retired >= self.core.deadline {
+            self.core.take_stop();
+            return Pause::Boundary;
+        }
         self.raised(memory)
     }
 
@@ -280,6 +286,12 @@ impl Cpu {
                 core.debug_hits = 0;
                 core.hooks.hit = None;
                 if system::deliver_exception(core, memory, exception).is_ok() {
+                    // A fault counts like the instruction that it took the
+                    // place of: else a guest whose handlers fault at their
+                    // first instruction would run forever within a budget.
+                    if exception.class() != ExceptionClass::Trap {
+                        core.retired += 1;
+                    }
                     core.io.clear();
                     self.drop_written(memory);
                     return Pause::Boundary;
@@ -355,7 +367,7 @@ impl Cpu {
                 return self.raised(memory);
             }
             Flow::Next => {
-                core.eip = core.eip.wrapping_add(block.len) & core.eip_mask();
+                core.eip = core.eip.wrapping_add(block.len);
                 core.retired += 1;
             }
             Flow::Again => {}

@@ -378,15 +378,6 @@ impl Core {
         self.mode = Mode(mode);
     }
 
-    /// Mask for EIP: 16-bit code segments wrap at 64 KiB.
-    pub(crate) fn eip_mask(&self) -> u32 {
-        if self.mode.has(Mode::CODE32) {
-            u32::MAX
-        } else {
-            0xffff
-        }
-    }
-
     /// Mask for the stack pointer.
     pub(crate) fn stack_mask(&self) -> u32 {
         if self.mode.has(Mode::STACK32) {

@@ -66,7 +66,7 @@ fn call<W: Word, K: Stack>(
     target: u32,
     flow: Flow,
 ) -> Flow {
-    let back = op.next_eip(core) & core.eip_mask();
+    let back = op.next_eip(core);
     if check_target(core, target).is_err() || K::push(core, memory, W::cut(back)).is_err() {
         return Flow::Raised;
     }

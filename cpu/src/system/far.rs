@@ -57,7 +57,7 @@ pub(crate) fn return_far(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow 
 
 fn immediate(core: &mut Core, memory: &Memory<'_>, op: &Op, verb: Verb) -> Result<Flow, Raised> {
     let selector = Selector::from_slot(op.disp);
-    let next_eip = op.next_eip(core) & core.eip_mask();
+    let next_eip = op.next_eip(core);
     let transfer = Transfer {
         verb,
         selector,
@@ -75,7 +75,7 @@ fn through_memory(
     verb: Verb,
 ) -> Result<Flow, Raised> {
     let (offset, selector) = core.load_far_pointer(memory, op)?;
-    let next_eip = op.next_eip(core) & core.eip_mask();
+    let next_eip = op.next_eip(core);
     let transfer = Transfer {
         verb,
         selector,

@@ -9,7 +9,7 @@ use crate::system::stack::{Stack, Width};
 impl Core {
     /// Goes on with the next instruction after anything may have changed.
     pub(crate) fn end(&mut self, op: &Op) -> Flow {
-        self.eip = op.next_eip(self) & self.eip_mask();
+        self.eip = op.next_eip(self);
         Flow::End
     }
 

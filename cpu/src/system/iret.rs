@@ -50,7 +50,7 @@ fn software(
         vector,
         error_code: None,
         source,
-        eip: op.next_eip(core) & core.eip_mask(),
+        eip: op.next_eip(core),
         eflags: core.eflags(),
     };
     let delivered = core.deliver(memory, event)?;
@@ -151,7 +151,7 @@ impl Core {
         let arrival = self.linked_task(memory)?;
         let departure = Departure {
             kind: SwitchKind::Return,
-            eip: op.next_eip(self) & self.eip_mask(),
+            eip: op.next_eip(self),
             eflags: self.eflags(),
             ext: Ext::PROGRAM,
         };

@@ -153,7 +153,7 @@ pub(super) fn event(machine: &mut Machine) -> Event {
     let state = machine.state();
     let slot = state.eip.wrapping_sub(HANDLERS + 1);
     assert!(
-        slot < 32 * 16 && slot % 16 == 0,
+        slot < 32 * 16 && slot.is_multiple_of(16),
         "halted at {:#x}, in no handler",
         state.eip
     );

@@ -179,7 +179,7 @@ fn register_control(core: &mut Core, control: ControlOp) -> Result<(), Raised> {
 fn note_instruction(core: &mut Core, op: &Op) {
     let last = core.fpu.pointers();
     core.fpu.set_pointers(Pointers {
-        instruction: op.start_eip(core) & core.eip_mask(),
+        instruction: op.start_eip(core),
         code_selector: core.segments[seg::CS as usize].selector,
         opcode: (op.imm & 0x7FF) as u16,
         ..last

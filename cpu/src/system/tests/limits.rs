@@ -52,7 +52,8 @@ fn limits_and_types_of_a_data_segment() {
     let read_only = descriptor(0x1_0000, 0xfff, 0x91, 0x40);
     let code = descriptor(0x1_0000, 0xfff, 0x9b, 0x40);
     let execute_only = descriptor(0x1_0000, 0xfff, 0x99, 0x40);
-    let table: &[((u32, u32), &[u8], u32, bool)] = &[
+    type Row = ((u32, u32), &'static [u8], u32, bool);
+    let table: &[Row] = &[
         (up, LOAD8, 0xfff, true),
         (up, LOAD8, 0x1000, false),
         (up, LOAD16, 0xffe, true),
@@ -328,6 +329,29 @@ fn real_mode_limits() {
             "{code:x?}"
         );
     }
+}
+
+#[test]
+fn running_past_64_kib_is_gp() {
+    // nop at 0:FFFF; the exception's frame shows IP 0 (of 0x10000)
+    let mut machine = real(&[]);
+    machine.write(0xffff, &[0x90]);
+    machine.change(|state| state.eip = 0xffff);
+    let (vector, ip, _) = real_event(&mut machine);
+    assert_eq!((vector, ip.wrapping_add(CODE)), (13, 0));
+}
+
+#[test]
+fn a_16_bit_segment_can_be_longer_than_64_kib() {
+    // At 0x1FFFF: nop; hlt. A jump with 16-bit operands would cut EIP.
+    let mut machine = machine(&[], 0);
+    machine.write(0x1_ffff, &[0x90, 0xf4]);
+    machine.change(|state| {
+        state.segments[1] = segment(CODE0, descriptor(0, 0x3_ffff, 0x9b, 0));
+        state.eip = 0x1_ffff;
+    });
+    assert_eq!(machine.run(10), Exit::Halted);
+    assert_eq!(machine.state().eip, 0x2_0001);
 }
 
 #[test]
