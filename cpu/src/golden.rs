@@ -100,6 +100,22 @@ impl Machine {
 
     /// Executes one instruction; the vector of the exception that it raised, if any.
     pub(crate) fn execute(&mut self, code: &[u8]) -> Option<u8> {
+        let exit = self.run(code, Instructions(4));
+        assert_eq!(exit, Exit::Halted, "{code:02x?}");
+        let eip = self.cpu.core.eip;
+        if eip == CODE + code.len() as u32 + 1 {
+            None
+        } else {
+            Some(((eip - HANDLERS) / 16) as u8)
+        }
+    }
+
+    /// Retires one instruction of any kind.
+    pub(crate) fn step(&mut self, code: &[u8]) {
+        self.run(code, Instructions(1));
+    }
+
+    fn run(&mut self, code: &[u8], budget: Instructions) -> Exit {
         let core = &mut *self.cpu.core;
         core.set_cr0(cr0::ET | self.cr0);
         core.cr4 = self.cr4;
@@ -128,20 +144,13 @@ impl Machine {
         let memory = Memory::new(&self.ram, &regions, &self.dirty);
         self.cpu
             .note_host_write(&memory, PhysAddr(u64::from(CODE)), 16);
-        let exit = loop {
+        loop {
             // Whatever is not RAM takes writes and reads as zero.
-            match self.cpu.run(&memory, Instructions(4)) {
+            match self.cpu.run(&memory, budget) {
                 Exit::MmioRead { .. } => self.cpu.complete_read(0),
                 Exit::MmioWrite { .. } => {}
-                exit => break exit,
+                exit => return exit,
             }
-        };
-        assert_eq!(exit, Exit::Halted, "{code:02x?}");
-        let eip = self.cpu.core.eip;
-        if eip == CODE + code.len() as u32 + 1 {
-            None
-        } else {
-            Some(((eip - HANDLERS) / 16) as u8)
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) mod scalar;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use lower::lower;
