@@ -66,7 +66,7 @@ pub enum Exit {
     },
     /// The guest asked for something that is left out by name.
     Unsupported {
-        /// What it is, for example "virtual-8086 mode".
+        /// What it is, in a few words.
         what: &'static str,
     },
 }

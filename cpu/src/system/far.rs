@@ -254,17 +254,18 @@ impl Core {
         let cpl = code.rpl();
         let width = transfer.width;
         let (segment, esp) = self.inner_stack(memory, cpl, ext)?;
-        let mut parameters = Vec::with_capacity(31);
+        let mut slots = [0; 31];
+        let parameters = &mut slots[..gate.gate_count() as usize];
         let mut old = Stack::current(self, 0);
-        for _ in 0..gate.gate_count() {
-            parameters.push(old.pop(self, memory, width)?);
+        for parameter in parameters.iter_mut() {
+            *parameter = old.pop(self, memory, width)?;
         }
         let code_of_stack = Selector(segment.selector).error_code(ext);
         let mut stack = Stack::on(&segment, esp, cpl, code_of_stack);
         let ss = self.segments[seg::SS as usize].selector;
         stack.push(self, memory, width, u32::from(ss))?;
         stack.push(self, memory, width, self.regs[gpr::ESP])?;
-        for parameter in parameters.into_iter().rev() {
+        for &parameter in parameters.iter().rev() {
             stack.push(self, memory, width, parameter)?;
         }
         self.check_entry(&code, gate.gate_offset(), ext)?;

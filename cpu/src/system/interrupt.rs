@@ -7,7 +7,7 @@ use crate::exception::{Exception, ExceptionClass};
 use crate::exit::Exit;
 use crate::flags;
 use crate::memory::Memory;
-use crate::registers::dr;
+use crate::registers::{dr, gpr};
 use crate::segment::{Segment, seg};
 use crate::state::{Core, Raised, Stop};
 use crate::system::descriptor::{Descriptor, kind};
@@ -36,6 +36,15 @@ pub(crate) struct Event {
     pub(crate) eip: u32,
     /// EFLAGS to save.
     pub(crate) eflags: u32,
+}
+
+/// What a frame holds besides EFLAGS, CS, EIP and an error code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frame {
+    /// Nothing.
+    SameRing,
+    /// The outer SS and ESP, and before them GS, FS, DS and ES in V86 mode.
+    InnerRing,
 }
 
 impl Event {
@@ -317,7 +326,11 @@ impl Core {
             None => Stack::current(self, ext.0),
         };
         self.check_entry(&code, gate.gate_offset(), ext)?;
-        self.push_frame(memory, &mut stack, width, &event, inner.is_some())?;
+        let frame = match inner {
+            Some(_) => Frame::InnerRing,
+            None => Frame::SameRing,
+        };
+        self.push_frame(memory, &mut stack, width, &event, frame)?;
 
         // Nothing can raise any more.
         if let Some((segment, _)) = inner {
@@ -349,25 +362,25 @@ impl Core {
         stack: &mut Stack,
         width: Width,
         event: &Event,
-        ring_changes: bool,
+        frame: Frame,
     ) -> Result<(), Raised> {
         let selector = |core: &Self, which: u8| u32::from(core.segments[which as usize].selector);
-        let mut values = Vec::with_capacity(10);
-        if self.virtual_8086() && ring_changes {
-            values.extend([seg::GS, seg::FS, seg::DS, seg::ES].map(|which| selector(self, which)));
+        if self.virtual_8086() && frame == Frame::InnerRing {
+            for which in [seg::GS, seg::FS, seg::DS, seg::ES] {
+                stack.push(self, memory, width, selector(self, which))?;
+            }
         }
-        if ring_changes {
-            values.extend([
-                selector(self, seg::SS),
-                self.regs[crate::registers::gpr::ESP],
-            ]);
+        if frame == Frame::InnerRing {
+            stack.push(self, memory, width, selector(self, seg::SS))?;
+            stack.push(self, memory, width, self.regs[gpr::ESP])?;
         }
-        values.extend([event.eflags, selector(self, seg::CS), event.eip]);
-        values.extend(event.error_code.map(u32::from));
-        for value in values {
-            stack.push(self, memory, width, value)?;
+        stack.push(self, memory, width, event.eflags)?;
+        stack.push(self, memory, width, selector(self, seg::CS))?;
+        stack.push(self, memory, width, event.eip)?;
+        match event.error_code {
+            Some(code) => stack.push(self, memory, width, u32::from(code)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// SS and ESP of an inner ring from the current TSS, SS checked.
