@@ -9,6 +9,8 @@
 
 mod boot_params;
 mod elf;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
 
 use std::io::Cursor;
 use std::ops::Range;

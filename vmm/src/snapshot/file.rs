@@ -10,6 +10,9 @@
 //! maps it copy-on-write. The header is checksummed, and holds the checksums of
 //! the other two parts. A file is written beside its place and renamed into it.
 
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
+
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
