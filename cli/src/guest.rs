@@ -1,6 +1,7 @@
 //! What every subcommand that boots a guest shares: its images, its options
 //! and how one sees that its agent is ready.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -34,7 +35,7 @@ pub(crate) struct GuestOptions {
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "target/guest/initramfs.cpio"
+        default_value = "target/guest/agent/initramfs.cpio"
     )]
     pub(crate) initramfs: PathBuf,
     /// RAM in MiB
@@ -105,6 +106,23 @@ impl GuestOptions {
         self.engine.make()
     }
 
+    /// The options as arguments, for another process.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let engine = self.engine.to_possible_value();
+        let engine = engine.map_or_else(String::new, |value| value.get_name().to_owned());
+        vec![
+            "--kernel".into(),
+            self.kernel.clone().into(),
+            "--initramfs".into(),
+            self.initramfs.clone().into(),
+            "--memory".into(),
+            self.memory.to_string().into(),
+            format!("--cmdline={}", self.cmdline).into(),
+            "--engine".into(),
+            engine.into(),
+        ]
+    }
+
     /// Reads the images.
     pub(crate) fn read(&self) -> Result<Guest> {
         let initramfs_path = (self.initramfs != Path::new("none")).then(|| self.initramfs.clone());
@@ -139,7 +157,7 @@ fn read_kernel(path: &Path) -> Result<Vec<u8>> {
 fn read_initramfs(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| {
         format!(
-            "no initramfs at {}: build it with `cargo xtask agent`",
+            "no initramfs at {}: build it with `cargo xtask initramfs`",
             path.display()
         )
     })

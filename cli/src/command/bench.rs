@@ -52,6 +52,8 @@ struct Report {
     host: Host,
     boot: boot::Report,
     reset: reset::Report,
+    /// QEMU's reset of the same guest.
+    qemu_loadvm_us: Option<Spread>,
     memory: memory::Report,
 }
 
@@ -65,6 +67,8 @@ struct Host {
 
 /// Measures; exit code 0 whatever the numbers are.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    // First, while this process has done nothing else.
+    let (reset, memory) = reset::measure(options)?;
     let guest = options.guest.read()?;
     let qemu = if options.no_qemu {
         None
@@ -77,12 +81,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         qemu: qemu.clone(),
     };
     let boot = boot::measure(&guest, options, qemu.is_some())?;
-    let (reset, machine) = reset::measure(guest, options, qemu.is_some())?;
+    let qemu_loadvm_us = if qemu.is_some() {
+        Some(reset::qemu_loadvm(&guest.without_vsock(), options)?)
+    } else {
+        None
+    };
     let report = Report {
         host,
         boot,
         reset,
-        memory: memory::measure(&machine),
+        qemu_loadvm_us,
+        memory,
     };
     if options.json {
         report::print_json(&report)?;

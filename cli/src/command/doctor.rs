@@ -48,7 +48,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             "target/guest/faithful-fuzz/vmlinux",
             "cargo xtask kernel --flavour faithful",
         ),
-        file("agent", "target/guest/initramfs.cpio", "cargo xtask agent"),
+        file(
+            "agent",
+            "target/guest/agent/initramfs.cpio",
+            "cargo xtask initramfs",
+        ),
         qemu(),
     ];
     if options.json {

@@ -112,7 +112,7 @@ fn ready_machine(guest: &Guest, options: &Options) -> Result<(Machine, Option<St
 }
 
 /// Boots until the agent has said hello and nothing is in flight.
-pub(crate) fn boot_until_ready(guest: &Guest) -> Result<Machine> {
+fn boot_until_ready(guest: &Guest) -> Result<Machine> {
     let mut machine = guest.machine()?;
     let limits = RunLimits::instructions(READY_BUDGET);
     let outcome = machine.run_until(&limits, &mut is_ready)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use latefork_cpu::Instructions;
 use latefork_vmm::engine::Deadline;
-use latefork_vmm::machine::{Machine, Outcome, RunLimits};
+use latefork_vmm::machine::{Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
 use serde::Serialize;
 

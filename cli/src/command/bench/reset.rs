@@ -1,17 +1,19 @@
 //! How long a reset takes after each program, and what else one execution costs.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use latefork_vmm::machine::Machine;
+use anyhow::{Context, Result, bail};
+use latefork_vmm::engine::Engine;
+use latefork_vmm::machine::{Machine, MachineConfig};
 use latefork_vmm::snapshot::Snapshot;
-use latefork_vmm::snapshot::file::SnapshotFile;
+use latefork_vmm::snapshot::file::{Identity, SnapshotFile};
 use serde::Serialize;
 
 use super::programs::{self, BenchProgram};
-use super::{Options, Spread, boot, micros};
-use crate::command::snapshot::boot_until_ready;
-use crate::guest::Guest;
+use super::{Options, Spread, boot, memory, micros};
+use crate::guest::{Guest, GuestOptions};
 use crate::session::{connection, execute};
 
 /// Executions before anything is counted: the CPU decodes its blocks then.
@@ -33,8 +35,6 @@ pub(super) struct Report {
     pub(super) executions_per_second: f64,
     /// From the cached snapshot file to the first answer.
     pub(super) start_us: Spread,
-    /// QEMU's `loadvm` of the same guest.
-    pub(super) qemu_loadvm_us: Option<Spread>,
 }
 
 /// What the counted executions added up to.
@@ -47,41 +47,66 @@ struct Totals {
     blocks: u64,
 }
 
-/// Measures; also returns the machine, for a look at its memory.
-pub(super) fn measure(
-    guest: Guest,
-    options: &Options,
-    with_qemu: bool,
-) -> Result<(Report, Machine)> {
+/// Measures resets, executions and the memory that they need.
+pub(super) fn measure(options: &Options) -> Result<(Report, memory::Report)> {
     let programs = programs::read(&options.programs)?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("ready.snapshot");
-    let mut booted = boot_until_ready(&guest)?;
-    booted.snapshot()?.write(&path, &guest.identity(), &[])?;
-    drop(booted);
-    let qemu_loadvm_us = if with_qemu {
-        Some(qemu_resets(&guest.without_vsock(), options)?)
-    } else {
-        None
-    };
-    let open = |guest: &Guest| -> Result<(Machine, Snapshot)> {
-        let file = SnapshotFile::open(&path, &guest.identity())?;
-        Ok(Machine::open(guest.new_engine()?, &guest.config(), &file)?)
-    };
+    make_snapshot(options, &path)?;
+    let (opener, identity) = Opener::new(&options.guest, &path)?;
+    let (mut machine, snapshot) = opener.open(&identity)?;
+    let totals = executions(&mut machine, &snapshot, &programs, options.resets)?;
+    let memory = memory::measure(&machine);
+    drop((machine, snapshot));
     let mut starts = Vec::new();
     for _ in 0..options.boots {
         let started = Instant::now();
-        let (mut machine, _) = open(&guest)?;
+        let (opener, identity) = Opener::new(&options.guest, &path)?;
+        let (mut machine, _) = opener.open(&identity)?;
         let id = connection(&mut machine)?;
         execute(&mut machine, id, &programs[0].frame)?;
         starts.push(micros(started.elapsed()));
     }
-    let (mut machine, snapshot) = open(&guest)?;
-    // The images are not part of what a running fuzzer holds.
-    drop(guest);
-    let totals = executions(&mut machine, &snapshot, &programs, options.resets)?;
-    let report = totals.report(&programs, starts, qemu_loadvm_us)?;
-    Ok((report, machine))
+    Ok((totals.report(&programs, starts)?, memory))
+}
+
+/// Boots in another process, so that this one holds what a fuzzer holds.
+fn make_snapshot(options: &Options, path: &Path) -> Result<()> {
+    let status = Command::new(std::env::current_exe()?)
+        .arg("snapshot")
+        .args(options.guest.arguments())
+        .arg("--output")
+        .arg(path)
+        .stdout(Stdio::null())
+        .status()?;
+    if !status.success() {
+        bail!("cannot make a snapshot to measure with ({status})");
+    }
+    Ok(())
+}
+
+/// What opens a snapshot, once the images were read for their identity.
+struct Opener<'a> {
+    engine: Box<dyn Engine>,
+    config: MachineConfig,
+    path: &'a Path,
+}
+
+impl<'a> Opener<'a> {
+    fn new(options: &GuestOptions, path: &'a Path) -> Result<(Self, Identity)> {
+        let guest = options.read()?;
+        let opener = Self {
+            engine: guest.new_engine()?,
+            config: guest.config(),
+            path,
+        };
+        Ok((opener, guest.identity()))
+    }
+
+    fn open(self, identity: &Identity) -> Result<(Machine, Snapshot)> {
+        let file = SnapshotFile::open(self.path, identity)?;
+        Ok(Machine::open(self.engine, &self.config, &file)?)
+    }
 }
 
 fn executions(
@@ -133,12 +158,7 @@ fn blocks_decoded(machine: &mut Machine) -> u64 {
 
 impl Totals {
     #[allow(clippy::cast_precision_loss, reason = "a report shows a few digits")]
-    fn report(
-        self,
-        programs: &[BenchProgram],
-        starts: Vec<f64>,
-        qemu_loadvm_us: Option<Spread>,
-    ) -> Result<Report> {
+    fn report(self, programs: &[BenchProgram], starts: Vec<f64>) -> Result<Report> {
         let runs = self.resets.len().max(1);
         let whole: f64 = self.executions.iter().chain(&self.resets).sum();
         let missing = "ask for one boot and one reset at least";
@@ -151,12 +171,12 @@ impl Totals {
             blocks_decoded_per_execution: self.blocks as f64 / runs as f64,
             executions_per_second: runs as f64 / whole * 1e6,
             start_us: Spread::of(starts).context(missing)?,
-            qemu_loadvm_us,
         })
     }
 }
 
-fn qemu_resets(guest: &Guest, options: &Options) -> Result<Spread> {
+/// QEMU's `loadvm` of the same guest.
+pub(super) fn qemu_loadvm(guest: &Guest, options: &Options) -> Result<Spread> {
     let qemu = boot::qemu_at_ready(guest, options)?;
     let mut monitor = qemu.monitor()?;
     monitor.run("savevm bench")?;

@@ -26,7 +26,7 @@ pub(super) fn print(report: &Report) {
         &boot.ready_bzimage.wall_us,
         qemu_boot,
     );
-    line("reset", &reset.reset_us, reset.qemu_loadvm_us.as_ref());
+    line("reset", &reset.reset_us, report.qemu_loadvm_us.as_ref());
     line("execution", &reset.execution_us, None);
     line("start from the cached snapshot", &reset.start_us, None);
     println!();
