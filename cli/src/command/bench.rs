@@ -29,7 +29,7 @@ pub(crate) struct Options {
         default_value = "target/guest/faithful-fuzz/bzImage"
     )]
     bzimage: PathBuf,
-    /// Programs to execute between resets, as text (`*.prog`)
+    /// Programs to execute between resets, as text (`*.txt`)
     #[arg(long, value_name = "FOLDER", default_value = "bench/programs")]
     programs: PathBuf,
     /// Resets of each engine

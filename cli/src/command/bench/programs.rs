@@ -26,14 +26,14 @@ pub(super) fn read(folder: &Path) -> Result<Vec<BenchProgram>> {
         let path = entry?.path();
         if path
             .extension()
-            .is_some_and(|extension| extension == "prog")
+            .is_some_and(|extension| extension == "txt")
         {
             programs.push(read_one(&path)?);
         }
     }
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     if programs.is_empty() {
-        bail!("{}: no program (*.prog) in it", folder.display());
+        bail!("{}: no program (*.txt) in it", folder.display());
     }
     Ok(programs)
 }
