@@ -37,7 +37,7 @@ fn event(line: &str) -> Event {
 fn number(text: &str) -> u32 {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).unwrap(),
-        None => text.parse::<i64>().unwrap().cast_unsigned() as u32,
+        None => u32::try_from(text.parse::<i64>().unwrap() & 0xffff_ffff).unwrap(),
     }
 }
 
@@ -265,6 +265,44 @@ fn a_second_continuation_is_reported_once_a_call() {
     );
     let one = events.replace("continuations=2", "continuations=1");
     check_trace("t0 async index=pause", &one, &[]);
+}
+
+/// A nested call whose arguments lie on a slow page (hazard 13), run on both
+/// flavours: faithful forks twice, hardened refuses the inner call.
+const NESTED: &str = "t0 create slot=0 kind=pipe\n\
+    t0 fuse file=2 action=hold on=read\n\
+    t0 prepare index=read a0=fd:0 a1=own a2=len:7 args=slow:2\n\
+    t0 async index=async a0=index-of:2 a2=status-of:2 a3=args-of:2\n\
+    t0 await-held file=2 count=1 ticks=50\n\
+    t0 fuse file=2 action=release\n\
+    t0 await-status op=3 ticks=20\n\
+    t0 feed slot=0 end=1 bytes=15\n\
+    t0 sleep ticks=3\n";
+const RECORDED_FAITHFUL: &str = "begin thread=0 tid=310 pid=310 parent=1 tasks=25 flavour=0 ms=30
+    issued thread=0 op=3 tid=310 status=0x20000650 args=0x20000668 index=15 buffer=0 round=0 hash=0x4f43ebc5
+    returned thread=0 op=3 tid=311 value=0 from=310 continuations=1 status=0x5aa5a55a hash=0x4f43ebc5 canaries=0
+    fuse tid=310 file=2 opcode=15 action=1 held=1
+    fuse tid=310 file=2 opcode=15 action=2 held=0
+    waited thread=0 op=6 tid=311 came=0 value=0
+    thread-end thread=0 tid=311 first=310
+    second thread=0 op=3 tid=311 second=312 continuations=2
+    final thread=0 op=3 tid=311 continuations=2 status=0x5aa5a55a changes=0 hash=0x4f43ebc5 canaries=0 altered=0
+    end tid=0 outcome=0 tasks=1 pending=1 continuations=1 lost=0 ms=280";
+const RECORDED_HARDENED: &str = "begin thread=0 tid=310 pid=310 parent=1 tasks=25 flavour=0 ms=30
+    issued thread=0 op=3 tid=310 status=0x20000650 args=0x20000668 index=15 buffer=0 round=0 hash=0x4f43ebc5
+    fuse tid=310 file=2 opcode=15 action=1 held=1
+    returned thread=0 op=3 tid=311 value=0 from=310 continuations=1 status=0x5aa5a55a hash=0x4f43ebc5 canaries=0
+    fuse tid=310 file=2 opcode=15 action=2 held=0
+    status thread=0 op=3 tid=311 old=0x5aa5a55a new=-22 hash=0x4f43ebc5 changes=1 late=1
+    waited thread=0 op=6 tid=311 came=1 value=-22
+    thread-end thread=0 tid=311 first=310
+    final thread=0 op=3 tid=311 continuations=1 status=-22 changes=1 hash=0x4f43ebc5 canaries=0 altered=0
+    end tid=0 outcome=0 tasks=1 pending=0 continuations=1 lost=0 ms=60";
+
+#[test]
+fn the_nested_call_on_faithful_comes_back_twice() {
+    check_trace(NESTED, RECORDED_FAITHFUL, &["P5 second-continuation async"]);
+    check_trace(NESTED, RECORDED_HARDENED, &[]);
 }
 
 #[test]
