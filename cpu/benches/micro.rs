@@ -223,7 +223,8 @@ fn syscalls() -> Machine {
 fn micro(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("micro");
     group.throughput(Throughput::Elements(BUDGET));
-    let loops: [(&str, fn() -> Machine); 6] = [
+    type Make = fn() -> Machine;
+    let loops: [(&str, Make); 6] = [
         ("alu", alu),
         ("memory", memory),
         ("calls", calls),

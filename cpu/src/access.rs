@@ -103,16 +103,53 @@ impl Core {
         Ok(())
     }
 
-    /// Pops a value and moves the stack pointer. A handler that can fail after
-    /// this uses [`Self::load`] at [`Self::stack_offset`] instead.
+    // ---- by linear address ---------------------------------------------
+
+    /// Loads from a linear address if the fast path takes it.
     #[inline(always)]
-    pub(crate) fn pop<W: Word>(&mut self, memory: &Memory<'_>) -> Result<W, Raised> {
-        let value = self.load(memory, seg::SS, self.stack_offset(0))?;
-        self.set_stack(self.stack_offset(W::BYTES));
-        Ok(value)
+    pub(crate) fn load_fast<W: Word>(&self, memory: &Memory<'_>, linear: u32) -> Option<W> {
+        let entry = &self.tlb.data[Tlb::data_index(linear)];
+        let page = linear.wrapping_add(W::BYTES - 1) & !PAGE_OFFSET;
+        if entry.read[(self.user & 1) as usize] != page {
+            return None;
+        }
+        W::get(memory.ram, linear.wrapping_add(entry.addend) as usize)
     }
 
-    // ---- by linear address ---------------------------------------------
+    /// Stores at a linear address if the fast path takes it.
+    #[inline(always)]
+    pub(crate) fn store_fast<W: Word>(
+        &self,
+        memory: &Memory<'_>,
+        linear: u32,
+        value: W,
+    ) -> Option<()> {
+        let entry = &self.tlb.data[Tlb::data_index(linear)];
+        let page = linear.wrapping_add(W::BYTES - 1) & !PAGE_OFFSET;
+        if entry.write[(self.user & 1) as usize] != page {
+            return None;
+        }
+        value.put(memory.ram, linear.wrapping_add(entry.addend) as usize)
+    }
+
+    /// Reads, changes and writes back if the fast path takes it.
+    #[inline(always)]
+    pub(crate) fn modify_fast<W: Word>(
+        &mut self,
+        memory: &Memory<'_>,
+        linear: u32,
+        change: impl FnOnce(&mut Self, u32) -> u32,
+    ) -> Option<()> {
+        let entry = &self.tlb.data[Tlb::data_index(linear)];
+        let page = linear.wrapping_add(W::BYTES - 1) & !PAGE_OFFSET;
+        if entry.write[(self.user & 1) as usize] != page {
+            return None;
+        }
+        let at = linear.wrapping_add(entry.addend) as usize;
+        let old = W::get(memory.ram, at)?;
+        let new = change(self, old.zext());
+        W::cut(new).put(memory.ram, at)
+    }
 
     /// Loads from a linear address; `user` is [`SUPERVISOR`] or `Core::user`.
     #[inline(always)]
@@ -350,12 +387,12 @@ impl Core {
     /// DR6 bits of the enabled data breakpoints that an access hits (SDM vol.
     /// 3, 17.2.4 and 17.2.5).
     fn data_breakpoints(&self, linear: u32, size: u32, direction: Direction) -> u32 {
-        (0..4).fold(0, |hits, n| {
+        (0..4usize).fold(0, |hits, n| {
             let enabled = self.dr[7] >> (2 * n) & 3 != 0;
             let kind = self.dr[7] >> (16 + 4 * n) & 3;
             let wanted = kind == 3 || kind == 1 && direction == Direction::Write;
             let length = [1, 2, 8, 4][(self.dr[7] >> (18 + 4 * n) & 3) as usize];
-            let start = self.dr[n as usize] & !(length - 1);
+            let start = self.dr[n] & !(length - 1);
             let distance = linear.wrapping_sub(start);
             let inside = distance < length || start.wrapping_sub(linear) < size;
             hits | u32::from(enabled && wanted && inside) << n

@@ -85,8 +85,10 @@ impl Cpu {
             let pause = if resumed || self.core.needs_single_steps() {
                 resumed = false;
                 self.single(memory)
+            } else if self.core.hooks.breakpoints.is_empty() {
+                self.blocks::<false>(memory)
             } else {
-                self.blocks(memory)
+                self.blocks::<true>(memory)
             };
             let pause = match pause {
                 Pause::Single => self.single(memory),
@@ -131,8 +133,8 @@ impl Cpu {
         }
     }
 
-    /// Executes whole blocks.
-    fn blocks(&mut self, memory: &Memory<'_>) -> Pause {
+    /// Executes whole blocks; with `BREAKPOINTS`, only those that have none.
+    fn blocks<const BREAKPOINTS: bool>(&mut self, memory: &Memory<'_>) -> Pause {
         self.core.shadow = Shadow::None;
         let mut fetch = FetchPage::NONE;
         let mut index = match self.enter(memory, &mut fetch, Extent::Block) {
@@ -142,7 +144,7 @@ impl Cpu {
         loop {
             let core = &mut *self.core;
             let block = &self.cache.blocks[index as usize];
-            if !core.has_room_for(block) {
+            if !core.has_room_for(block) || BREAKPOINTS && core.has_breakpoint_in(block) {
                 return if core.retired < core.deadline {
                     Pause::Single
                 } else {
@@ -442,6 +444,13 @@ impl Core {
             && self.deadline - self.retired >= u64::from(block.count)
     }
 
+    /// Whether a host breakpoint is in the linear addresses of a block at EIP.
+    fn has_breakpoint_in(&self, block: &Block) -> bool {
+        let first = self.linear_eip();
+        let last = first.saturating_add(block.len - 1);
+        self.hooks.breakpoints.range(first..=last).next().is_some()
+    }
+
     /// Whether anything wants to be asked after every instruction.
     fn needs_single_steps(&self) -> bool {
         // A shadow matters only if there is something to hold back: the line
@@ -450,7 +459,6 @@ impl Core {
         self.system_flags & (flags::TF | flags::RF) != 0
             || self.dr[7] & dr::ENABLES != 0
             || self.shadow != Shadow::None && held_back
-            || !self.hooks.breakpoints.is_empty()
             || self.hooks.edge.is_some()
     }
 
@@ -480,10 +488,10 @@ impl Core {
 
     /// DR6 bits of the instruction breakpoints at a linear address.
     fn instruction_breakpoints(&self, linear: u32) -> u32 {
-        (0..4).fold(0, |hits, n| {
+        (0..4usize).fold(0, |hits, n| {
             let enabled = self.dr[7] >> (2 * n) & 3 != 0;
             let execute = self.dr[7] >> (16 + 4 * n) & 0xf == 0;
-            hits | u32::from(enabled && execute && self.dr[n as usize] == linear) << n
+            hits | u32::from(enabled && execute && self.dr[n] == linear) << n
         })
     }
 }

@@ -7,6 +7,7 @@ use crate::segment::{Segment, attr};
 use crate::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory};
 
 mod basic;
+mod guest;
 mod properties;
 
 /// RAM and a CPU in flat 32-bit protected mode without paging, with code at
@@ -55,6 +56,7 @@ impl Machine {
         machine
     }
 
+    #[allow(clippy::cast_possible_truncation)] // a few bytes
     pub(crate) fn write(&mut self, at: u32, bytes: &[u8]) {
         for (cell, &byte) in self.ram[at as usize..].iter().zip(bytes) {
             cell.set(byte);

@@ -112,6 +112,21 @@ fn binary<O: Binary, W: Word, T: Target, S: Source>(
     memory: &Memory<'_>,
     op: &Op,
 ) -> Flow {
+    if let Some(b) = S::get_fast::<W>(core, memory, op) {
+        let apply = |core: &mut Core, a| O::apply::<W>(&mut core.flags, a, b);
+        if T::update_fast::<W>(core, memory, op, apply).is_some() {
+            return Flow::Next;
+        }
+    }
+    binary_slow::<O, W, T, S>(core, memory, op)
+}
+
+#[inline(never)]
+fn binary_slow<O: Binary, W: Word, T: Target, S: Source>(
+    core: &mut Core,
+    memory: &Memory<'_>,
+    op: &Op,
+) -> Flow {
     let Ok(b) = S::get::<W>(core, memory, op) else {
         return Flow::Raised;
     };
@@ -122,6 +137,23 @@ fn binary<O: Binary, W: Word, T: Target, S: Source>(
 }
 
 fn compare<O: Binary, W: Word, T: Source, S: Source>(
+    core: &mut Core,
+    memory: &Memory<'_>,
+    op: &Op,
+) -> Flow {
+    let (a, b) = (
+        T::get_fast::<W>(core, memory, op),
+        S::get_fast::<W>(core, memory, op),
+    );
+    if let (Some(a), Some(b)) = (a, b) {
+        O::apply::<W>(&mut core.flags, a, b);
+        return Flow::Next;
+    }
+    compare_slow::<O, W, T, S>(core, memory, op)
+}
+
+#[inline(never)]
+fn compare_slow<O: Binary, W: Word, T: Source, S: Source>(
     core: &mut Core,
     memory: &Memory<'_>,
     op: &Op,
@@ -137,6 +169,15 @@ fn compare<O: Binary, W: Word, T: Source, S: Source>(
 }
 
 fn unary<O: Unary, W: Word, T: Target>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    let apply = |core: &mut Core, a| O::apply::<W>(&mut core.flags, a);
+    if T::update_fast::<W>(core, memory, op, apply).is_some() {
+        return Flow::Next;
+    }
+    unary_slow::<O, W, T>(core, memory, op)
+}
+
+#[inline(never)]
+fn unary_slow<O: Unary, W: Word, T: Target>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     T::update::<W>(core, memory, op, |core, a| {
         O::apply::<W>(&mut core.flags, a)
     })

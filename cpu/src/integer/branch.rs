@@ -76,6 +76,19 @@ fn call<W: Word, K: Stack>(
 
 fn call_relative<W: Word, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let target = relative::<W>(core, op);
+    let back = op.next_eip(core);
+    if target <= core.segments[seg::CS as usize].limit
+        && K::push_fast(core, memory, W::cut(back)).is_some()
+    {
+        core.eip = target;
+        return Flow::Jump;
+    }
+    call_relative_slow::<W, K>(core, memory, op)
+}
+
+#[inline(never)]
+fn call_relative_slow<W: Word, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    let target = relative::<W>(core, op);
     call::<W, K>(core, memory, op, target, Flow::Jump)
 }
 
@@ -92,6 +105,18 @@ fn call_indirect<W: Word, S: Source, K: Stack>(
 
 /// RET, also with bytes to drop (`imm`, zero without).
 fn ret<W: Word, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    if let Some(target) = K::top_fast::<W>(core, memory)
+        && target.zext() <= core.segments[seg::CS as usize].limit
+    {
+        K::drop(core, W::BYTES + (op.imm & 0xffff));
+        core.eip = target.zext();
+        return Flow::Indirect;
+    }
+    ret_slow::<W, K>(core, memory, op)
+}
+
+#[inline(never)]
+fn ret_slow<W: Word, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let Ok(target) = K::peek::<W>(core, memory, 0) else {
         return Flow::Raised;
     };

@@ -16,6 +16,16 @@ use crate::registers::gpr;
 use crate::state::{Core, Raised};
 
 fn mov<W: Word, T: Target, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    if let Some(value) = S::get_fast::<W>(core, memory, op)
+        && T::put_fast::<W>(core, memory, op, value).is_some()
+    {
+        return Flow::Next;
+    }
+    mov_slow::<W, T, S>(core, memory, op)
+}
+
+#[inline(never)]
+fn mov_slow<W: Word, T: Target, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let Ok(value) = S::get::<W>(core, memory, op) else {
         return Flow::Raised;
     };
@@ -23,6 +33,15 @@ fn mov<W: Word, T: Target, S: Source>(core: &mut Core, memory: &Memory<'_>, op: 
 }
 
 fn movzx<W: Word, N: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    if let Some(value) = S::get_fast::<N>(core, memory, op) {
+        core.set_reg::<W>(op.dst, value);
+        return Flow::Next;
+    }
+    movzx_slow::<W, N, S>(core, memory, op)
+}
+
+#[inline(never)]
+fn movzx_slow<W: Word, N: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let Ok(value) = S::get::<N>(core, memory, op) else {
         return Flow::Raised;
     };
@@ -31,6 +50,15 @@ fn movzx<W: Word, N: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: 
 }
 
 fn movsx<W: Word, N: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    if let Some(value) = S::get_fast::<N>(core, memory, op) {
+        core.set_reg::<W>(op.dst, N::sext(value));
+        return Flow::Next;
+    }
+    movsx_slow::<W, N, S>(core, memory, op)
+}
+
+#[inline(never)]
+fn movsx_slow<W: Word, N: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let Ok(value) = S::get::<N>(core, memory, op) else {
         return Flow::Raised;
     };

@@ -58,11 +58,12 @@ where
     D: Displacement,
     C: Condition,
 {
-    let Ok(a) = T::get::<W>(core, memory, op) else {
-        return Flow::Raised;
-    };
-    let Ok(b) = S::get::<W>(core, memory, op) else {
-        return Flow::Raised;
+    let (a, b) = (
+        T::get_fast::<W>(core, memory, op),
+        S::get_fast::<W>(core, memory, op),
+    );
+    let (Some(a), Some(b)) = (a, b) else {
+        return apart(core).into();
     };
     let before = core.flags;
     O::apply::<W>(&mut core.flags, a, b);
@@ -78,7 +79,8 @@ where
     Flow::Jump
 }
 
-/// The jump faults: the two are executed one by one instead.
+/// The memory operand needs the slow path, or the jump faults: the two are
+/// executed one by one instead.
 #[cold]
 fn apart(core: &mut Core) -> Result<(), Raised> {
     core.need_stepping()

@@ -11,6 +11,15 @@ use crate::state::{Core, Raised};
 pub(super) trait Source {
     /// The value, zero-extended.
     fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised>;
+
+    /// The same if no function has to be called for it. A handler tries this
+    /// first and leaves the rest to a function that it calls last: so the
+    /// frequent case needs no stack frame.
+    #[inline(always)]
+    fn get_fast<W: Word>(core: &Core, memory: &Memory<'_>, op: &Op) -> Option<u32> {
+        let _ = (core, memory, op);
+        None
+    }
 }
 
 /// Something that can be read and written.
@@ -22,6 +31,25 @@ pub(super) trait Target: Source {
         op: &Op,
         value: u32,
     ) -> Result<(), Raised>;
+
+    /// As [`Self::put`], if no function has to be called for it.
+    #[inline(always)]
+    fn put_fast<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op, value: u32) -> Option<()> {
+        let _ = (core, memory, op, value);
+        None
+    }
+
+    /// As [`Self::update`], if no function has to be called for it.
+    #[inline(always)]
+    fn update_fast<W: Word>(
+        core: &mut Core,
+        memory: &Memory<'_>,
+        op: &Op,
+        change: impl FnOnce(&mut Core, u32) -> u32,
+    ) -> Option<()> {
+        let _ = (core, memory, op, change);
+        None
+    }
 
     /// Reads, changes, writes; see [`Core::modify_linear`].
     fn update<W: Word>(
@@ -50,6 +78,11 @@ impl Source for First {
     fn get<W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
         Ok(core.reg::<W>(op.dst))
     }
+
+    #[inline(always)]
+    fn get_fast<W: Word>(core: &Core, _: &Memory<'_>, op: &Op) -> Option<u32> {
+        Some(core.reg::<W>(op.dst))
+    }
 }
 
 impl Target for First {
@@ -71,6 +104,25 @@ impl Target for First {
         core.set_reg::<W>(op.dst, new);
         Ok(())
     }
+
+    #[inline(always)]
+    fn put_fast<W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op, value: u32) -> Option<()> {
+        core.set_reg::<W>(op.dst, value);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn update_fast<W: Word>(
+        core: &mut Core,
+        _: &Memory<'_>,
+        op: &Op,
+        change: impl FnOnce(&mut Core, u32) -> u32,
+    ) -> Option<()> {
+        let old = core.reg::<W>(op.dst);
+        let new = change(core, old);
+        core.set_reg::<W>(op.dst, new);
+        Some(())
+    }
 }
 
 impl Source for Second {
@@ -78,12 +130,22 @@ impl Source for Second {
     fn get<W: Word>(core: &mut Core, _: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
         Ok(core.reg::<W>(op.src))
     }
+
+    #[inline(always)]
+    fn get_fast<W: Word>(core: &Core, _: &Memory<'_>, op: &Op) -> Option<u32> {
+        Some(core.reg::<W>(op.src))
+    }
 }
 
 impl Source for Immediate {
     #[inline(always)]
     fn get<W: Word>(_: &mut Core, _: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
         Ok(W::cut(op.imm).zext())
+    }
+
+    #[inline(always)]
+    fn get_fast<W: Word>(_: &Core, _: &Memory<'_>, op: &Op) -> Option<u32> {
+        Some(W::cut(op.imm).zext())
     }
 }
 
@@ -95,6 +157,11 @@ macro_rules! flat_operand {
             fn get<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<u32, Raised> {
                 let linear = op.$offset(core);
                 Ok(core.load_linear::<W>(memory, linear, core.user)?.zext())
+            }
+
+            #[inline(always)]
+            fn get_fast<W: Word>(core: &Core, memory: &Memory<'_>, op: &Op) -> Option<u32> {
+                Some(core.load_fast::<W>(memory, op.$offset(core))?.zext())
             }
         }
 
@@ -119,6 +186,27 @@ macro_rules! flat_operand {
             ) -> Result<(), Raised> {
                 let linear = op.$offset(core);
                 core.modify_linear::<W>(memory, linear, change)
+            }
+
+            #[inline(always)]
+            fn put_fast<W: Word>(
+                core: &mut Core,
+                memory: &Memory<'_>,
+                op: &Op,
+                value: u32,
+            ) -> Option<()> {
+                core.store_fast(memory, op.$offset(core), W::cut(value))
+            }
+
+            #[inline(always)]
+            fn update_fast<W: Word>(
+                core: &mut Core,
+                memory: &Memory<'_>,
+                op: &Op,
+                change: impl FnOnce(&mut Core, u32) -> u32,
+            ) -> Option<()> {
+                let linear = op.$offset(core);
+                core.modify_fast::<W>(memory, linear, change)
             }
         }
     };

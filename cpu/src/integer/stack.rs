@@ -19,6 +19,20 @@ pub(super) trait Stack {
     fn peek<W: Word>(core: &mut Core, memory: &Memory<'_>, above: u32) -> Result<W, Raised>;
     /// Takes bytes off.
     fn drop(core: &mut Core, bytes: u32);
+
+    /// As [`Self::push`], if no function has to be called for it.
+    #[inline(always)]
+    fn push_fast<W: Word>(core: &mut Core, memory: &Memory<'_>, value: W) -> Option<()> {
+        let _ = (core, memory, value);
+        None
+    }
+
+    /// As [`Self::peek`] at the top, if no function has to be called for it.
+    #[inline(always)]
+    fn top_fast<W: Word>(core: &Core, memory: &Memory<'_>) -> Option<W> {
+        let _ = (core, memory);
+        None
+    }
 }
 
 /// A flat segment with ESP.
@@ -44,6 +58,19 @@ impl Stack for FlatStack {
     fn drop(core: &mut Core, bytes: u32) {
         core.regs[gpr::ESP] = core.regs[gpr::ESP].wrapping_add(bytes);
     }
+
+    #[inline(always)]
+    fn push_fast<W: Word>(core: &mut Core, memory: &Memory<'_>, value: W) -> Option<()> {
+        let linear = core.regs[gpr::ESP].wrapping_sub(W::BYTES);
+        core.store_fast(memory, linear, value)?;
+        core.regs[gpr::ESP] = linear;
+        Some(())
+    }
+
+    #[inline(always)]
+    fn top_fast<W: Word>(core: &Core, memory: &Memory<'_>) -> Option<W> {
+        core.load_fast(memory, core.regs[gpr::ESP])
+    }
 }
 
 impl Stack for AnyStack {
@@ -65,6 +92,16 @@ impl Stack for AnyStack {
 
 /// The value of ESP itself is the one before the instruction.
 fn push<W: Word, S: Source, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    if let Some(value) = S::get_fast::<W>(core, memory, op)
+        && K::push_fast(core, memory, W::cut(value)).is_some()
+    {
+        return Flow::Next;
+    }
+    push_slow::<W, S, K>(core, memory, op)
+}
+
+#[inline(never)]
+fn push_slow<W: Word, S: Source, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let Ok(value) = S::get::<W>(core, memory, op) else {
         return Flow::Raised;
     };
@@ -73,6 +110,16 @@ fn push<W: Word, S: Source, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: 
 
 /// POP of ESP keeps the value popped.
 fn pop<W: Word, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
+    if let Some(value) = K::top_fast::<W>(core, memory) {
+        K::drop(core, W::BYTES);
+        core.set_reg::<W>(op.dst, value.zext());
+        return Flow::Next;
+    }
+    pop_slow::<W, K>(core, memory, op)
+}
+
+#[inline(never)]
+fn pop_slow<W: Word, K: Stack>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
     let Ok(value) = K::peek::<W>(core, memory, 0) else {
         return Flow::Raised;
     };

@@ -3,178 +3,12 @@
 //!
 //! A guest is a mixture of random bytes and of sequences that reach what random
 //! bytes do not: page-table edits without INVLPG, code that rewrites itself,
-//! repeated strings, calls, ports. Its interrupt gates lead to handlers that
-//! skip a byte and return, so that a guest goes on after a fault.
-
-use std::cell::Cell;
+//! repeated strings, calls, ports.
 
 use proptest::prelude::*;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::{CODE, DATA, flat_state};
-use crate::registers::{cr0, gpr};
-use crate::segment::{DescriptorTable, Segment, attr};
-use crate::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory, PhysAddr};
-
-const RAM: usize = 1 << 20;
-const GDT: u32 = 0x2_0000;
-const IDT: u32 = 0x2_1000;
-const TSS: u32 = 0x2_2000;
-const HANDLER: u32 = 0x2_3000;
-const HANDLER_WITH_CODE: u32 = 0x2_3800;
-const DIRECTORY: u32 = 0x2_4000;
-const TABLE: u32 = 0x2_5000;
-/// The page-table entry of the page at `DATA`.
-const DATA_ENTRY: u32 = TABLE + 4 * (DATA >> 12);
-
-/// One guest: its code and where it starts from.
-#[derive(Clone, Debug)]
-struct Guest {
-    code: Vec<u8>,
-    registers: [u32; 8],
-    user: Ring,
-    model: CpuModel,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Ring {
-    Kernel,
-    User,
-}
-
-struct Machine {
-    cpu: Cpu,
-    ram: Vec<Cell<u8>>,
-    dirty: Vec<Cell<u64>>,
-    reads: u32,
-}
-
-impl Machine {
-    fn new(guest: &Guest) -> Self {
-        let mut machine = Self {
-            cpu: Cpu::new(guest.model),
-            ram: vec![Cell::new(0); RAM],
-            dirty: vec![Cell::new(0); RAM / 4096 / 64],
-            reads: 0,
-        };
-        machine.tables();
-        machine.write(CODE, &guest.code);
-        let mut state = flat_state(guest.model);
-        state.gpr = guest.registers;
-        state.gpr[gpr::ESP] = 0x8000;
-        state.cr0 |= cr0::PG | cr0::WP;
-        state.cr3 = DIRECTORY;
-        state.gdtr = DescriptorTable {
-            base: GDT,
-            limit: 0x2f,
-        };
-        state.idtr = DescriptorTable {
-            base: IDT,
-            limit: 0x7ff,
-        };
-        state.tr = Segment {
-            selector: 0x28,
-            attributes: attr::PRESENT | 11,
-            base: TSS,
-            limit: 0x67,
-        };
-        if guest.user == Ring::User {
-            state.cpl = 3;
-            for (n, segment) in state.segments.iter_mut().enumerate() {
-                segment.selector = if n == 1 { 0x1b } else { 0x23 };
-                segment.attributes |= attr::DPL;
-            }
-        }
-        machine.cpu.restore(&state);
-        machine
-    }
-
-    fn tables(&mut self) {
-        let descriptors: [u64; 6] = [
-            0,
-            0x00cf_9b00_0000_ffff,
-            0x00cf_9300_0000_ffff,
-            0x00cf_fb00_0000_ffff,
-            0x00cf_f300_0000_ffff,
-            0x0000_8b02_2000_0067,
-        ];
-        for (n, descriptor) in (0..).zip(descriptors) {
-            self.write(GDT + 8 * n, &descriptor.to_le_bytes());
-        }
-        for vector in 0..256u32 {
-            let with_code = matches!(vector, 8 | 10..=14 | 17);
-            let target = if with_code {
-                HANDLER_WITH_CODE
-            } else {
-                HANDLER
-            };
-            let gate =
-                u64::from(target & 0xffff) | 8 << 16 | 0xee00 << 32 | u64::from(target >> 16) << 48;
-            self.write(IDT + 8 * vector, &gate.to_le_bytes());
-        }
-        self.write32(TSS + 4, 0x7000);
-        self.write32(TSS + 8, 0x10);
-        // add dword [esp], 1; iretd, after dropping an error code.
-        self.write(HANDLER, &[0x83, 0x04, 0x24, 0x01, 0xcf]);
-        self.write(
-            HANDLER_WITH_CODE,
-            &[0x83, 0xc4, 0x04, 0x83, 0x04, 0x24, 0x01, 0xcf],
-        );
-        // The upper half of the megabyte is mapped onto the lower, read-only.
-        self.write32(DIRECTORY, TABLE | 7);
-        for page in 0..256 {
-            let entry = if page < 192 {
-                page << 12 | 7
-            } else {
-                (page - 192) << 12 | 5
-            };
-            self.write32(TABLE + 4 * page, entry);
-        }
-    }
-
-    fn write(&mut self, at: u32, bytes: &[u8]) {
-        for (cell, &byte) in self.ram[at as usize..].iter().zip(bytes) {
-            cell.set(byte);
-        }
-    }
-
-    fn write32(&mut self, at: u32, value: u32) {
-        self.write(at, &value.to_le_bytes());
-    }
-
-    /// Runs for `budget` instructions; `false` when the guest has come to its
-    /// end. Reads get answers that depend on their number alone.
-    fn run(&mut self, budget: u64) -> bool {
-        let end = self.cpu.retired() + budget;
-        loop {
-            let memory = Memory::new(&self.ram, &[], &self.dirty);
-            let left = Instructions(end - self.cpu.retired());
-            match self.cpu.run(&memory, left) {
-                Exit::Budget => {
-                    assert_eq!(self.cpu.retired(), end);
-                    return true;
-                }
-                Exit::PortIn { .. } | Exit::MmioRead { .. } => {
-                    self.reads += 1;
-                    self.cpu.complete_read(self.reads.wrapping_mul(0x9e37_79b9));
-                }
-                Exit::PortOut { .. } | Exit::MmioWrite { .. } => {}
-                _ => return false,
-            }
-            assert!(self.cpu.retired() <= end);
-        }
-    }
-
-    fn summary(&self) -> (CpuState, u64, u64) {
-        let ram: Vec<u8> = self.ram.iter().map(Cell::get).collect();
-        let dirty: Vec<u8> = self
-            .dirty
-            .iter()
-            .flat_map(|word| word.get().to_le_bytes())
-            .collect();
-        (self.cpu.save(), xxh3_64(&ram), xxh3_64(&dirty))
-    }
-}
+use super::guest::{DATA_ENTRY, Guest, Machine, RAM, Ring, run_any_bytes};
+use crate::{Cpu, CpuModel, CpuState, Memory, PhysAddr};
 
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let offset = 0u8..0xf0;
@@ -220,14 +54,13 @@ fn guest() -> impl Strategy<Value = Guest> {
     (
         prop::collection::vec(piece(), 1..60),
         prop::array::uniform8(prop_oneof![0u32..0x3_0000, any::<u32>()]),
-        prop_oneof![Just(Ring::Kernel), Just(Ring::User)],
+        prop_oneof![Just(Ring::Kernel), Just(Ring::User), Just(Ring::Real)],
         prop_oneof![Just(CpuModel::Fuzz), Just(CpuModel::Sse)],
     )
-        .prop_map(|(pieces, registers, user, model)| Guest {
-            // At the end: go back to the start.
+        .prop_map(|(pieces, registers, ring, model)| Guest {
             code: pieces.concat(),
             registers,
-            user,
+            ring,
             model,
         })
 }
@@ -286,7 +119,7 @@ proptest! {
                 for (to, from) in moved.dirty.iter().zip(&kept.dirty) {
                     to.set(from.get());
                 }
-                moved.cpu.note_host_write(&memory, PhysAddr(0), RAM as u32);
+                moved.cpu.note_host_write(&memory, PhysAddr(0), RAM);
                 moved.cpu.dirty_cleared();
             }
             moved.cpu.restore(&state);
@@ -299,17 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(code in prop::collection::vec(any::<u8>(), 1..200), real in any::<bool>()) {
-        let guest = Guest { code, registers: [0x1_0ff0; 8], user: Ring::Kernel, model: CpuModel::Sse };
-        let mut machine = Machine::new(&guest);
-        if real {
-            machine.cpu = Cpu::new(CpuModel::Sse);
-            let mut state = machine.cpu.save();
-            state.segments = [Segment::real(0); 6];
-            state.eip = CODE;
-            machine.cpu.restore(&state);
-        }
-        machine.run(500);
-        prop_assert!(machine.cpu.retired() <= 500);
+    fn any_bytes_are_the_same_in_pieces(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        run_any_bytes(&bytes);
     }
 }
