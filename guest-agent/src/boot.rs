@@ -12,7 +12,7 @@ use crate::selftest::{self, Selection};
 use crate::shared::agent_error;
 use crate::supervise::Supervisor;
 use crate::sys::{self, Fd};
-use crate::{console, files, helper, link, memory, rt, victim};
+use crate::{console, files, helper, link, memory, random, rt, victim};
 
 /// Process id that the helper gets, and keeps, so that with pid_max at 301
 /// none is free (ids wrap to 300).
@@ -59,17 +59,23 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
             } else {
                 Flavour::Async
             },
+            leak_repeats: number(cmdline, "latefork.leak").unwrap_or(0) as u16,
             ..RunOptions::default()
         };
         ready(supervisor, &hello);
         run_file(supervisor, path, &options);
         return;
     }
+    if let Some(count) = number(cmdline, "latefork.random") {
+        ready(supervisor, &hello);
+        let seed = number(cmdline, "latefork.seed").unwrap_or(1);
+        random::run(supervisor, seed, count);
+        return;
+    }
     if option(cmdline, "latefork.selftest").is_some() {
         ready(supervisor, &hello);
-        let first = option(cmdline, "latefork.first").and_then(|text| text.parse().ok());
         let selection = Selection {
-            first: first.unwrap_or(1),
+            first: number(cmdline, "latefork.first").unwrap_or(1) as usize,
             only: option(cmdline, "latefork.only"),
             verbose: option(cmdline, "latefork.trace").is_some(),
         };
@@ -113,6 +119,10 @@ fn option<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
 const MAX_FILE: usize = 16 * 1024;
 
 static mut FILE: [u8; MAX_FILE + 1] = [0; MAX_FILE + 1];
+
+fn number(cmdline: &str, name: &str) -> Option<u32> {
+    option(cmdline, name)?.parse().ok()
+}
 
 /// Runs the program in a file, text where its name ends in `.txt` and wire
 /// form otherwise, and prints its trace; whether there was one.

@@ -26,6 +26,7 @@ mod interp;
 mod leak;
 mod link;
 mod memory;
+mod random;
 mod rt;
 mod selftest;
 mod shared;
