@@ -20,6 +20,9 @@ const HELPER_PID: i32 = 300;
 /// Ids from 301 to here are free while programs run.
 const LAST_FREE_PID: i32 = 309;
 
+/// Ticks for the boot's own deferred work: many grace periods.
+const SETTLE_TICKS: u32 = 100;
+
 /// Boots and never returns.
 pub fn run() -> ! {
     mount_all();
@@ -85,6 +88,9 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
     match link::connect() {
         Ok(fd) => {
             supervisor.park_victim();
+            // What the boot freed waits for RCU: done now, not once in every
+            // run that starts from the host's snapshot.
+            sys::sleep_ticks(SETTLE_TICKS);
             // The hello is the mark for the host's snapshot: nothing of the
             // agent runs after it but the wait for a program.
             link::hello(fd, &hello);

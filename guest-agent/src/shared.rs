@@ -253,6 +253,11 @@ impl Shared {
         };
     }
 
+    /// Whether a call waits for its status.
+    pub fn is_pending(&self, op: OpIndex) -> bool {
+        get(&self.pending[op.index() / 32]) & 1 << (op.number() % 32) != 0
+    }
+
     /// Calls without a status.
     pub fn pending_count(&self) -> u32 {
         self.pending.iter().map(|word| get(word).count_ones()).sum()

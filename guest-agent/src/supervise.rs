@@ -185,11 +185,7 @@ impl Supervisor {
         let phases = shared.threads.iter().map(|thread| get(&thread.phase));
         run.continuations = phases.filter(|phase| matches!(phase, 1 | 2)).count() as u32;
         if run.status.is_none() {
-            let baseline = get(&shared.baseline);
-            run.tasks = (sys::task_count() + 1).wrapping_sub(baseline);
-            if run.tasks != run.continuations {
-                run.tasks = tasks::report(Reporter::AGENT, victim).0;
-            }
+            run.tasks = self.count_tasks(victim, run.continuations);
         } else {
             run.continuations = 0;
         }
@@ -203,6 +199,25 @@ impl Supervisor {
             }
         }
         run.pending = shared.pending_count();
+    }
+
+    /// The victim's live tasks, without a leader that is a zombie. Where the
+    /// machine's count is what the program's own threads and open calls
+    /// explain, that is the answer; else the tasks are listed.
+    fn count_tasks(&self, victim: u32, continuations: u32) -> u32 {
+        let shared = shared();
+        let counted = (sys::task_count() + 1).wrapping_sub(get(&shared.baseline));
+        let open = shared.pending_count();
+        let leader = u32::from(shared.is_worker(victim));
+        let leader_waits = leader == 1
+            && shared.calls.iter().enumerate().any(|(at, call)| {
+                get(&call.from) == victim && shared.is_pending(OpIndex::new(at as u8))
+            });
+        let explained = continuations + open + u32::from(leader == 1 && !leader_waits);
+        if counted == explained {
+            return continuations + open;
+        }
+        tasks::report(Reporter::AGENT, victim).0
     }
 
     fn tear_down(&mut self, victim: u32, run: &mut Run) {

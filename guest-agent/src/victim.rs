@@ -59,6 +59,7 @@ unsafe fn enter_stack(top: u32) -> ! {
 
 extern "C" fn parked() -> ! {
     let shared = shared();
+    memory::touch_what_programs_use();
     set(&shared.parked, 1);
     while shared.go.load(Acquire) == 0 {
         sys::futex_wait(&shared.go, 0, None);
