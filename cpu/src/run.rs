@@ -359,6 +359,7 @@ impl Cpu {
             let _raised = core.gp(0);
             return self.raised(memory);
         }
+        core.entered_handler = false;
         core.io.used = 0;
         core.shadow = Shadow::None;
         let op = &block.ops[0];
@@ -396,7 +397,7 @@ impl Cpu {
             callback(LinearAddr(from), LinearAddr(to), core.retired);
         }
         let mut causes = std::mem::take(&mut core.debug_hits);
-        if trap {
+        if trap && !core.entered_handler {
             causes |= dr::BS;
         }
         let hit = core.hooks.hit.take();

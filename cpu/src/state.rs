@@ -90,6 +90,9 @@ pub(crate) struct Core {
     /// Set by an instruction that has loaded EFLAGS.RF for the next one (IRET,
     /// task switch), so that its own retirement does not clear it.
     pub(crate) keep_resume: bool,
+    /// The current instruction has entered a handler (INT n and its kin): its
+    /// own single-step trap is dropped, as TF was cleared on the way.
+    pub(crate) entered_handler: bool,
     /// The level of INTR.
     pub(crate) interrupt_line: bool,
     /// An acknowledged interrupt that `run` delivers first.
@@ -141,6 +144,7 @@ impl Core {
             shadow: Shadow::None,
             halted: false,
             keep_resume: false,
+            entered_handler: false,
             interrupt_line: false,
             pending_vector: None,
             stop: Stop::None,

@@ -145,7 +145,7 @@ macro_rules! images {
     };
 }
 
-images!(gates, pae, paging, real, segments, tasks, v86);
+images!(debug, gates, pae, paging, real, segments, tasks, v86);
 
 #[test]
 fn an_image_of_another_length_is_refused() {

@@ -212,16 +212,20 @@ impl Core {
         memory: &Memory<'_>,
         event: Event,
     ) -> Result<Delivered, Raised> {
-        if !self.protected() {
+        let delivered = if self.protected() {
+            let gate = self.read_gate(memory, &event)?;
+            if gate.system_kind() == Some(kind::TASK) {
+                self.deliver_to_task(memory, event, gate)?
+            } else {
+                self.deliver_through(memory, event, gate)?;
+                Delivered::Done
+            }
+        } else {
             self.deliver_real(memory, event)?;
-            return Ok(Delivered::Done);
-        }
-        let gate = self.read_gate(memory, &event)?;
-        if gate.system_kind() == Some(kind::TASK) {
-            return self.deliver_to_task(memory, event, gate);
-        }
-        self.deliver_through(memory, event, gate)?;
-        Ok(Delivered::Done)
+            Delivered::Done
+        };
+        self.entered_handler = true;
+        Ok(delivered)
     }
 
     /// Real mode: FLAGS, CS and IP go on the stack; no error codes.
