@@ -24,10 +24,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<BenchProgram>> {
     let mut programs = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "txt")
-        {
+        if path.extension().is_some_and(|extension| extension == "txt") {
             programs.push(read_one(&path)?);
         }
     }

@@ -1,0 +1,103 @@
+//! The agent's scenarios on our own machine, and their verdicts.
+//!
+//! Needs `target/guest` (`cargo xtask kernel --flavour faithful`, the same with
+//! `hardened`, `cargo xtask initramfs`); without it the tests fail and say so.
+
+use std::path::{Path, PathBuf};
+
+use latefork_cpu::CpuModel;
+use latefork_harness::executor::Budget;
+use latefork_harness::verdict::{findings, judge};
+use latefork_harness::{Ending, Executor, Finding, Guest, Template, Verdict};
+use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_wire::text;
+use latefork_wire::text::scenario::scenarios;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+fn guest(flavour: &str) -> Guest {
+    let images = Path::new(ROOT).join("target/guest");
+    let kernel = images.join(format!("{flavour}-fuzz/vmlinux"));
+    let guest = Guest::read(&kernel, &images.join("agent/initramfs.cpio"));
+    guest.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn executor(flavour: &str) -> Executor {
+    let engine = Box::new(SoftVcpu::new(CpuModel::Fuzz));
+    let prepared = Template::boot(&guest(flavour), engine).unwrap();
+    assert_eq!(prepared.template.hello().fuse, 1);
+    Executor::new(prepared, Budget::default())
+}
+
+fn scenario_files() -> Vec<PathBuf> {
+    let folder = Path::new(ROOT).join("guest-agent/scenarios");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn hardened_meets_every_scenario_and_no_oracle_objects() {
+    let mut executor = executor("hardened");
+    let mut run = 0;
+    for path in scenario_files() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for scenario in scenarios(&text) {
+            let name = scenario.name;
+            let program = scenario.program().unwrap();
+            let execution = executor.run_with(&program, &scenario.options()).unwrap();
+            assert_eq!(execution.ending, Ending::Traced, "{name}");
+            if let Err(failure) = scenario.check(|| execution.events.iter().copied()) {
+                panic!("{name}: {}: {failure}", path.display());
+            }
+            assert_eq!(findings(&program, &execution), [], "{name}");
+            run += 1;
+        }
+    }
+    assert!(run > 50, "only {run} scenarios");
+}
+
+#[test]
+fn faithful_comes_back_twice_from_a_nested_call_in_any_order() {
+    let path = Path::new(ROOT).join("corpora/regressions/nested-with-slow-args.txt");
+    let nested = std::fs::read_to_string(path).unwrap();
+    let nested = text::parse(&nested).unwrap();
+    let other = text::parse("t0 async index=stat64 a0=path a1=own\n").unwrap();
+    let mut one = executor("faithful");
+    let first = judge(&mut one, &nested).unwrap();
+    let first_hash = one.hash().unwrap();
+    let Verdict::Finding(found) = &first.verdict else {
+        panic!("{:?}", first.verdict);
+    };
+    let signatures: Vec<String> = found.iter().map(Finding::signature).collect();
+    assert!(signatures.contains(&"P5 second-continuation async".to_owned()));
+
+    assert_eq!(judge(&mut one, &other).unwrap().verdict, Verdict::Clean);
+    assert_eq!(judge(&mut one, &nested).unwrap(), first);
+    assert_eq!(one.hash().unwrap(), first_hash);
+    let mut another = executor("faithful");
+    assert_eq!(judge(&mut another, &other).unwrap().verdict, Verdict::Clean);
+    assert_eq!(judge(&mut another, &nested).unwrap(), first);
+    assert_eq!(another.hash().unwrap(), first_hash);
+}
+
+#[test]
+fn a_template_from_a_file_is_the_one_that_was_written() {
+    let guest = guest("hardened");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("template");
+    let program = text::parse("t0 async index=access a0=path:1\n").unwrap();
+    let mut runs = Vec::new();
+    for made in [true, false] {
+        let prepared = Template::cached(&guest, &path, &mut || {
+            Box::new(SoftVcpu::new(CpuModel::Fuzz))
+        });
+        let prepared = prepared.unwrap();
+        assert_eq!(prepared.made_because.is_some(), made);
+        let mut executor = Executor::new(prepared, Budget::default());
+        let execution = judge(&mut executor, &program).unwrap().execution;
+        runs.push((execution, executor.hash().unwrap()));
+    }
+    assert_eq!(runs[0], runs[1]);
+}
