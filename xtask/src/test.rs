@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::{guest_test, sh};
+use crate::kernel::variant::Flavour;
+use crate::{guest_test, initramfs, kernel, sh};
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -27,6 +28,15 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
         sh::command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
+    build_guests()?;
     sh::run(&mut sh::command("cargo", &["test", "--workspace"]))?;
     guest_test::run(&guest_test::Options::default())
+}
+
+/// Both flavours and the agent: tests boot them.
+fn build_guests() -> Result<()> {
+    for flavour in [Flavour::Faithful, Flavour::Hardened] {
+        kernel::build_fuzz(flavour)?;
+    }
+    initramfs::build(&[], &initramfs::default_output())
 }
