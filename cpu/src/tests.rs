@@ -8,6 +8,7 @@ use crate::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory};
 
 mod basic;
 mod guest;
+mod hooks;
 mod properties;
 
 /// RAM and a CPU in flat 32-bit protected mode without paging, with code at
