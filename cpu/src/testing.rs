@@ -243,7 +243,7 @@ impl<'a> Runner<'a> {
             self.exits.update(text.as_bytes());
         }
         let goes_on = self.answer(exit);
-        if self.way == Way::Moved && self.random() % 4 == 0 {
+        if self.way == Way::Moved && self.random().is_multiple_of(4) {
             self.move_to_fresh_cpu();
         }
         goes_on

@@ -153,7 +153,7 @@ fn put_handlers(image: &mut Image) {
 /// Identity for all of RAM; user pages, but the tables themselves.
 fn put_tables(image: &mut Image, start: Start) {
     let pae = matches!(start, Start::Pae0 | Start::Pae3);
-    for page in 0..RAM_BYTES as u32 / 4096 {
+    for page in 0..u32::try_from(RAM_BYTES / 4096).unwrap_or(0) {
         let address = page * 4096;
         let user = if address == DIRECTORY { 0 } else { 4 };
         let read_only = address == DATA + 0x1000;
