@@ -37,6 +37,8 @@ mod address;
 mod arch;
 mod block;
 mod code_map;
+#[cfg(feature = "test-support")]
+pub mod conformance;
 mod cpu;
 mod decode;
 mod exception;

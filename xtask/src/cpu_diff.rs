@@ -18,6 +18,7 @@ mod encode;
 mod generate;
 mod layout;
 mod native;
+mod record;
 mod report;
 mod rng;
 mod soft;
@@ -63,6 +64,10 @@ pub(crate) struct Options {
     /// How many differing cases of an instruction to print.
     #[arg(long, default_value_t = 2)]
     examples: usize,
+    /// Write one case of each instruction, with what the host did, to this
+    /// file: data for the conformance suite.
+    #[arg(long)]
+    record: Option<std::path::PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -90,7 +95,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let (sender, receiver) = sync_channel(4);
         let plan = subjects.clone();
         let producer = scope.spawn(move || produce(native, options, &plan, &sender));
-        consume(options, &receiver, &mut report);
+        let recorded = consume(options, &receiver, &mut report);
+        if let Some(path) = &options.record {
+            write_whole(path, &recorded)?;
+        }
         drop(receiver);
         producer.join().expect("the producer does not panic")
     })?;
@@ -201,13 +209,32 @@ fn on_host(native: &mut Native, batch: &Batch) -> Result<Vec<Outcome>> {
 }
 
 /// Runs the same cases on our side and compares.
-fn consume(options: &Options, receiver: &Receiver<Batch>, report: &mut Report) {
+fn consume(options: &Options, receiver: &Receiver<Batch>, report: &mut Report) -> String {
     let mut soft = Soft::new(options.seed);
+    let mut recorded = String::new();
+    let mut last = None;
     for batch in receiver {
         soft.set_arena(&batch.arena);
+        let mut arena = batch.arena.clone();
         for ((case, encoding), host) in batch.cases.iter().zip(&batch.encodings).zip(&batch.host) {
             let ours = soft.run(case);
             let verdict = compare::compare(case, encoding, host, &ours);
+            for (offset, bytes) in &case.patches {
+                let at = usize::from(*offset);
+                arena[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            if options.record.is_some()
+                && last != Some(batch.subject)
+                && matches!(verdict, Verdict::Same)
+                && record::is_portable(case, encoding, host)
+            {
+                let name = batch.subject.to_string();
+                if let Some(text) = record::text(&name, &arena, case, encoding, host) {
+                    recorded.push_str(&text);
+                    recorded.push('\n');
+                    last = Some(batch.subject);
+                }
+            }
             let example = matches!(verdict, Verdict::Different)
                 && report.examples(batch.subject) < options.examples;
             report.count(batch.subject, &verdict);
@@ -217,6 +244,14 @@ fn consume(options: &Options, receiver: &Receiver<Batch>, report: &mut Report) {
             }
         }
     }
+    recorded
+}
+
+/// Writes a file so that it is either the old one or the new one.
+fn write_whole(path: &std::path::Path, text: &str) -> Result<()> {
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text).with_context(|| format!("cannot write {}", fresh.display()))?;
+    std::fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Names a `Code` in options and reports.
