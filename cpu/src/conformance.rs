@@ -142,7 +142,7 @@ fn registers(text: &str) -> Result<Registers, &'static str> {
 }
 
 fn bytes_of(text: &str) -> Result<Vec<u8>, &'static str> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err("bytes want two digits each");
     }
     (0..text.len())
