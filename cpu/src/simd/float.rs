@@ -1,10 +1,9 @@
 //! Packed and scalar floating-point operations on whole registers.
 
 use super::mxcsr::Mxcsr;
-use super::scalar::{
-    Binary, Element, Precision, binary, compare_mask, convert, from_integer, reciprocal,
-    reciprocal_root, square_root, to_int32,
-};
+use super::scalar::approximate::{reciprocal, reciprocal_root};
+use super::scalar::convert::{convert, from_integer, to_int32};
+use super::scalar::{Binary, Element, Precision, binary, compare_mask, square_root};
 
 /// A register's new value and the exceptions of all elements together.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,14 @@
 //! Single- and double-precision arithmetic on one element (SDM volume 1, sections 4.8.3.5, 4.9 and 11.5).
 
+pub(crate) mod approximate;
+pub(crate) mod convert;
+
 use std::cmp::Ordering;
 
 use super::mxcsr::{DENORMAL, INVALID, Mxcsr, OVERFLOW, PRECISION, UNDERFLOW, ZERO_DIVIDE};
 use crate::float::{
     exact::{self, Finite, Wide},
-    round::{Format, Rounding, round, to_integer},
+    round::{Format, Rounding, round},
 };
 
 /// Single or double precision; bits are in the low part of a `u64`.
@@ -527,140 +530,4 @@ fn rounded(value: Wide, precision: Precision, mxcsr: Mxcsr) -> Element {
         bits: sign | magnitude,
         raised,
     }
-}
-
-/// Converts between the two precisions.
-pub(crate) fn convert(from: Precision, to: Precision, a: u64, mxcsr: Mxcsr) -> Element {
-    let a = Operand::new(a, from, mxcsr);
-    let sign = to.signed(a.negative);
-    match a.class {
-        Class::Zero => Element::exact(sign),
-        Class::Infinity => Element::exact(sign | to.infinity()),
-        Class::Normal(finite) | Class::Denormal(finite) => {
-            rounded(finite.widen(), to, mxcsr).also(a.denormal())
-        }
-        Class::QuietNan | Class::SignallingNan => {
-            let fraction = a.bits & ((1 << from.fraction_bits()) - 1);
-            let aligned = fraction << (63 - from.fraction_bits()) >> (63 - to.fraction_bits());
-            let raised = if a.class == Class::SignallingNan {
-                INVALID
-            } else {
-                0
-            };
-            Element {
-                bits: sign | to.infinity() | aligned | to.quiet_bit(),
-                raised,
-            }
-        }
-    }
-}
-
-/// Converts a 32-bit integer.
-pub(crate) fn from_integer(to: Precision, integer: i32, mxcsr: Mxcsr) -> Element {
-    match Finite::normalised(integer < 0, 63, u64::from(integer.unsigned_abs())) {
-        Some(finite) => rounded(finite.widen(), to, mxcsr),
-        None => Element::exact(0),
-    }
-}
-
-/// Converts to a 32-bit integer under the rounding control; what does not fit is invalid and gives the most negative integer.
-pub(crate) fn to_int32(from: Precision, a: u64, mxcsr: Mxcsr) -> Element {
-    let invalid = Element {
-        bits: 0x8000_0000,
-        raised: INVALID,
-    };
-    let a = Operand::new(a, from, mxcsr);
-    let finite = match a.class {
-        Class::Zero => return Element::exact(0),
-        Class::Normal(finite) | Class::Denormal(finite) => finite,
-        _ => return invalid,
-    };
-    let (magnitude, part) = to_integer(finite.widen(), mxcsr.rounding());
-    let limit = 0x8000_0000 - u64::from(!finite.negative);
-    match magnitude {
-        Some(magnitude) if magnitude <= limit => {
-            let value = if finite.negative {
-                magnitude.wrapping_neg()
-            } else {
-                magnitude
-            };
-            Element {
-                bits: value & 0xFFFF_FFFF,
-                raised: if part.inexact { PRECISION } else { 0 },
-            }
-        }
-        _ => invalid,
-    }
-}
-
-/// RCPSS and RCPPS: 1 ÷ `a` to 12 bits. The manual allows a relative error of 1.5 × 2^-12 and processors differ; here the quotient is rounded to nearest.
-pub(crate) fn reciprocal(a: u32) -> u32 {
-    approximation(a, |finite| {
-        exact::div(
-            Finite {
-                negative: false,
-                exponent: 0,
-                significand: 1 << 63,
-            },
-            finite,
-        )
-    })
-}
-
-/// RSQRTSS and RSQRTPS: 1 ÷ √`a` to 12 bits, under the same rules.
-pub(crate) fn reciprocal_root(a: u32) -> u32 {
-    if a >> 31 != 0 && a << 1 != 0 && a << 1 <= 0xFF00_0000 {
-        // A denormal counts as zero.
-        return if a << 1 < 0x0100_0000 {
-            0xFF80_0000
-        } else {
-            0xFFC0_0000
-        };
-    }
-    approximation(a, |finite| {
-        let root = exact::sqrt(finite);
-        let root = Finite {
-            negative: false,
-            exponent: root.exponent,
-            significand: (root.significand >> 64) as u64,
-        };
-        exact::div(
-            Finite {
-                negative: false,
-                exponent: 0,
-                significand: 1 << 63,
-            },
-            root,
-        )
-    })
-}
-
-/// The special operands that the two approximations share; they raise nothing and ignore MXCSR.
-fn approximation(a: u32, function: fn(Finite) -> Wide) -> u32 {
-    const SINGLE: Precision = Precision::Single;
-    // Denormals count as zeros.
-    let operand = Operand::new(u64::from(a), SINGLE, Mxcsr(1 << 6));
-    let sign = SINGLE.signed(operand.negative);
-    let bits = match operand.class {
-        Class::Zero => sign | SINGLE.infinity(),
-        Class::Infinity => sign,
-        Class::QuietNan | Class::SignallingNan => operand.bits | SINGLE.quiet_bit(),
-        Class::Normal(finite) | Class::Denormal(finite) => {
-            let twelve = round(
-                function(finite),
-                Rounding::NearestEven,
-                Format {
-                    precision: 12,
-                    ..Format::SINGLE
-                },
-            );
-            if twelve.tiny {
-                sign
-            } else {
-                let biased = u64::from((twelve.bounded.exponent + SINGLE.bias()).unsigned_abs());
-                sign | biased << 23 | (twelve.bounded.significand & !(1 << 63)) >> 40
-            }
-        }
-    };
-    bits as u32
 }
