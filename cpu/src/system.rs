@@ -5,7 +5,8 @@
 //!   popping without moving ESP too early. `segment_load`: the checks of every
 //!   load of a segment register.
 //! * `interrupt` (delivery), `iret` (INT n and IRET), `far` (JMP, CALL, RET),
-//!   `task` (TSSs and task switches).
+//!   `task`, `task_load` and `task_registers` (TSSs and task switches),
+//!   `double_fault`.
 //! * `segment_moves`, `control`, `debug`, `msr`, `cpuid`, `flag_control`,
 //!   `io_permission`: the other instructions.
 //!
@@ -15,6 +16,7 @@ mod control;
 mod cpuid;
 mod debug;
 mod descriptor;
+mod double_fault;
 mod far;
 mod flag_control;
 mod interrupt;
@@ -26,6 +28,8 @@ mod segment_moves;
 mod selector;
 mod stack;
 mod task;
+mod task_load;
+mod task_registers;
 #[cfg(test)]
 mod tests;
 

@@ -11,6 +11,7 @@ use crate::registers::{dr, gpr};
 use crate::segment::{Segment, seg};
 use crate::state::{Core, Raised, Stop};
 use crate::system::descriptor::{Descriptor, kind};
+use crate::system::double_fault::combine;
 use crate::system::selector::{Blame, Ext, Selector};
 use crate::system::stack::{Stack, Width};
 use crate::system::task::{Arrival, Departure, SwitchKind};
@@ -70,41 +71,6 @@ pub(crate) enum Delivered {
     Done,
     /// The task switch took place, and then loading the new task raised this.
     NewTaskFault(Exception),
-}
-
-/// How two exceptions in a row combine (SDM vol. 3, table 6-5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Severity {
-    Benign,
-    Contributory,
-    PageFault,
-    DoubleFault,
-}
-
-fn severity(exception: Exception) -> Severity {
-    match exception {
-        Exception::DivideError
-        | Exception::InvalidTss(_)
-        | Exception::SegmentNotPresent(_)
-        | Exception::StackFault(_)
-        | Exception::GeneralProtection(_) => Severity::Contributory,
-        Exception::PageFault { .. } => Severity::PageFault,
-        Exception::DoubleFault => Severity::DoubleFault,
-        _ => Severity::Benign,
-    }
-}
-
-/// The exception to deliver when `second` arises while `first` is being
-/// delivered; `None` is shutdown.
-fn combine(first: Exception, second: Exception) -> Option<Exception> {
-    use Severity::{Benign, Contributory, DoubleFault, PageFault};
-    match (severity(first), severity(second)) {
-        (DoubleFault, Contributory | PageFault) => None,
-        (Contributory, Contributory) | (PageFault, Contributory | PageFault) => {
-            Some(Exception::DoubleFault)
-        }
-        (Benign | Contributory | PageFault | DoubleFault, _) => Some(second),
-    }
 }
 
 /// Delivers an exception. `Core::eip` is what has to be saved: the faulting
@@ -420,48 +386,5 @@ impl Core {
             selector,
             descriptor,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GP: Exception = Exception::GeneralProtection(0);
-    const PF: Exception = Exception::PageFault {
-        address: 0x1000,
-        code: 2,
-    };
-    const UD: Exception = Exception::InvalidOpcode;
-    const DF: Exception = Exception::DoubleFault;
-
-    #[test]
-    fn exceptions_in_a_row_combine_as_table_6_5_says() {
-        let table = [
-            (UD, UD, Some(UD)),
-            (UD, GP, Some(GP)),
-            (UD, PF, Some(PF)),
-            (GP, UD, Some(UD)),
-            (GP, GP, Some(DF)),
-            (
-                Exception::DivideError,
-                Exception::SegmentNotPresent(8),
-                Some(DF),
-            ),
-            (GP, PF, Some(PF)),
-            (PF, UD, Some(UD)),
-            (PF, GP, Some(DF)),
-            (PF, PF, Some(DF)),
-            (DF, UD, Some(UD)),
-            (DF, GP, None),
-            (DF, PF, None),
-        ];
-        for (first, second, expected) in table {
-            assert_eq!(
-                combine(first, second),
-                expected,
-                "{first:?}, then {second:?}"
-            );
-        }
     }
 }

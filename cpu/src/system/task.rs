@@ -6,12 +6,12 @@ use crate::exit::Exit;
 use crate::flags;
 use crate::memory::Memory;
 use crate::registers::{cr0, dr};
-use crate::segment::{Segment, attr, seg};
+use crate::segment::{Segment, attr};
 use crate::state::{Core, Raised, Stop};
 use crate::system::descriptor::{Descriptor, kind};
 use crate::system::interrupt::Delivered;
 use crate::system::selector::{Blame, Ext, Selector};
-use crate::system::stack::{Stack, Width};
+use crate::system::stack::Width;
 
 /// Why tasks are switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub(crate) struct Departure {
 
 /// Offsets in a TSS, and the size of its fields.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
-    width: Width,
+pub(super) struct Layout {
+    pub(super) width: Width,
     /// The smallest limit.
     limit: u32,
     /// SP0 or ESP0; SS0 follows, then rings 1 and 2.
@@ -103,13 +103,13 @@ impl Layout {
 
 /// What a task switch loads.
 #[derive(Clone, Copy, Debug)]
-struct NewState {
+pub(super) struct NewState {
     cr3: Option<u32>,
     eip: u32,
     eflags: u32,
     regs: [u32; 8],
-    selectors: [Selector; 6],
-    ldt: Selector,
+    pub(super) selectors: [Selector; 6],
+    pub(super) ldt: Selector,
     trap: bool,
 }
 
@@ -120,7 +120,7 @@ const CPL_IN_BETWEEN: u8 = 3;
 
 impl Core {
     /// Reads a field of 16 or 32 bits.
-    fn read_field(
+    pub(super) fn read_field(
         &mut self,
         memory: &Memory<'_>,
         width: Width,
@@ -358,172 +358,6 @@ impl Core {
         }
     }
 
-    /// Loads LDTR and the segment registers from the selectors of the new
-    /// task, and pushes the error code of the exception that brought us here.
-    fn load_task_segments(
-        &mut self,
-        memory: &Memory<'_>,
-        new: &NewState,
-        layout: Layout,
-        ext: Ext,
-        error_code: Option<u16>,
-    ) -> Result<(), Raised> {
-        self.load_task_ldt(memory, new.ldt, ext)?;
-        if self.virtual_8086() {
-            for (which, selector) in (0..).zip(new.selectors) {
-                let segment = self.real_segment(which, selector);
-                self.set_segment(which, segment);
-            }
-        } else {
-            self.load_task_code(memory, new.selectors[seg::CS as usize], ext)?;
-            let cpl = new.selectors[seg::CS as usize].rpl();
-            let ss = new.selectors[seg::SS as usize];
-            let stack = self.stack_segment(memory, ss, cpl, Blame::InvalidTss, ext)?;
-            self.set_segment(seg::SS, stack);
-            for which in [seg::ES, seg::DS, seg::FS, seg::GS] {
-                let selector = new.selectors[which as usize];
-                let data = self.data_segment(memory, selector, cpl, Blame::InvalidTss, ext)?;
-                self.set_segment(which, data);
-            }
-            self.set_cpl(cpl);
-        }
-        if let Some(code) = error_code {
-            let mut stack = Stack::current(self, ext.0);
-            stack.push(self, memory, layout.width, u32::from(code))?;
-            stack.commit(self);
-        }
-        if self.eip > self.segments[seg::CS as usize].limit {
-            return Err(self.gp(ext.0));
-        }
-        Ok(())
-    }
-
-    fn load_task_ldt(
-        &mut self,
-        memory: &Memory<'_>,
-        selector: Selector,
-        ext: Ext,
-    ) -> Result<(), Raised> {
-        if selector.is_null() {
-            return Ok(());
-        }
-        let found = if selector.is_local() {
-            None
-        } else {
-            self.find_descriptor(memory, selector)?
-        };
-        match found {
-            Some(ldt) if ldt.system_kind() == Some(kind::LDT) && ldt.is_present() => {
-                self.ldtr = ldt.segment(selector);
-                Ok(())
-            }
-            _ => Err(self.selector_fault(Blame::InvalidTss, selector, ext)),
-        }
-    }
-
-    fn load_task_code(
-        &mut self,
-        memory: &Memory<'_>,
-        selector: Selector,
-        ext: Ext,
-    ) -> Result<(), Raised> {
-        if selector.is_null() {
-            return Err(self.selector_fault(Blame::InvalidTss, selector, ext));
-        }
-        let descriptor = self.read_descriptor(memory, selector, Blame::InvalidTss, ext)?;
-        let rpl = selector.rpl();
-        let level = match descriptor.is_conforming() {
-            true => descriptor.dpl() <= rpl,
-            false => descriptor.dpl() == rpl,
-        };
-        if !descriptor.is_code() || !level {
-            return Err(self.selector_fault(Blame::InvalidTss, selector, ext));
-        }
-        let code = self.code_segment(memory, selector, descriptor, rpl, ext)?;
-        self.set_segment(seg::CS, code);
-        Ok(())
-    }
-
-    /// LTR: makes an available TSS the current one and busy.
-    pub(crate) fn load_task_register(
-        &mut self,
-        memory: &Memory<'_>,
-        selector: Selector,
-    ) -> Result<(), Raised> {
-        let ext = Ext::PROGRAM;
-        if selector.is_null() {
-            return Err(self.gp(0));
-        }
-        let found = if selector.is_local() {
-            None
-        } else {
-            self.find_descriptor(memory, selector)?
-        };
-        let Some(mut descriptor) =
-            found.filter(|found| matches!(found.system_kind(), Some(kind::TSS16 | kind::TSS32)))
-        else {
-            return Err(self.selector_fault(Blame::Protection, selector, ext));
-        };
-        if !descriptor.is_present() {
-            return Err(self.selector_fault(Blame::NotPresent, selector, ext));
-        }
-        descriptor.high |= kind::BUSY << 8;
-        self.write_access_byte(memory, descriptor)?;
-        self.tr = descriptor.segment(selector);
-        Ok(())
-    }
-
-    /// LLDT.
-    pub(crate) fn load_ldt_register(
-        &mut self,
-        memory: &Memory<'_>,
-        selector: Selector,
-    ) -> Result<(), Raised> {
-        if selector.is_null() {
-            self.ldtr = Segment::null(selector.0);
-            return Ok(());
-        }
-        let found = if selector.is_local() {
-            None
-        } else {
-            self.find_descriptor(memory, selector)?
-        };
-        let Some(descriptor) = found.filter(|found| found.system_kind() == Some(kind::LDT)) else {
-            return Err(self.selector_fault(Blame::Protection, selector, Ext::PROGRAM));
-        };
-        if !descriptor.is_present() {
-            return Err(self.selector_fault(Blame::NotPresent, selector, Ext::PROGRAM));
-        }
-        self.ldtr = descriptor.segment(selector);
-        Ok(())
-    }
-
-    /// The task that an IRET with NT goes back to.
-    pub(crate) fn linked_task(&mut self, memory: &Memory<'_>) -> Result<Arrival, Raised> {
-        let link = self.read_field(memory, Width::Word, self.tr.base)?;
-        let selector = Selector::from_slot(link);
-        let found = if selector.is_local() {
-            None
-        } else {
-            self.find_descriptor(memory, selector)?
-        };
-        let Some(descriptor) = found.filter(|found| {
-            matches!(
-                found.system_kind(),
-                Some(kind::TSS16_BUSY | kind::TSS32_BUSY)
-            )
-        }) else {
-            return Err(self.selector_fault(Blame::InvalidTss, selector, Ext::PROGRAM));
-        };
-        if !descriptor.is_present() {
-            return Err(self.selector_fault(Blame::NotPresent, selector, Ext::PROGRAM));
-        }
-        Ok(Arrival {
-            selector,
-            descriptor,
-        })
-    }
-
     /// Whether TR holds a 32-bit TSS, the only kind with an I/O bitmap.
     pub(crate) fn has_io_bitmap(&self) -> bool {
         self.tr.has(attr::PRESENT) && u32::from(self.tr.attributes) & kind::WIDE != 0
@@ -534,6 +368,7 @@ impl Core {
 mod tests {
     use super::*;
     use crate::registers::gpr;
+    use crate::segment::seg;
 
     #[test]
     fn fields_stand_where_figures_7_2_and_7_10_put_them() {
