@@ -9,18 +9,18 @@
 //! * `state` (registers and modes), `segment`, `registers`, `flags`,
 //!   `exception`, `exit`: what there is. `memory`, `tlb`, `paging`, `access`,
 //!   `io`: how instructions reach memory and I/O.
-//! * `decode` makes blocks of [`op::Op`]s from bytes, `lower` chooses the
+//! * `decode` makes blocks of `op::Op`s from bytes, `lower` chooses the
 //!   handlers, `block` keeps the blocks, `run` executes them.
 //! * `integer`, `system`, `x87`, `simd`: the instructions.
 //!
 //! # Adding an instruction
 //! 1. `lower::is_allowed` must hold for its iced `Code` (by CPUID feature).
 //! 2. The family's `lower(&Instruction, Context) -> Option<Lowered>` returns
-//!    its handler: [`lower::Lowered::next`] if it always goes on with the next
-//!    instruction, [`lower::Lowered::end`] if it may jump, or change mode, IF,
+//!    its handler: `lower::Lowered::next` if it always goes on with the next
+//!    instruction, `lower::Lowered::end` if it may jump, or change mode, IF,
 //!    TF or paging.
 //! 3. The handler is a `fn(&mut Core, &Memory, &Op) -> Flow`; its operands are
-//!    in the `Op` already ([`op::Op`] says where). Memory operands:
+//!    in the `Op` already (`op::Op` says where). Memory operands:
 //!    `core.load::<u32>(memory, op.seg, op.ea(core))?` and `core.store`; by
 //!    linear address `core.load_linear(memory, linear, SUPERVISOR or
 //!    core.user)`, `core.store_linear`; to be sure before several stores,
@@ -28,8 +28,8 @@
 //! 4. To raise: `return Err(core.gp(0))`, `core.raise(Exception::...)`; a
 //!    function that returns `Result<(), Raised>` or `Result<Flow, Raised>`
 //!    becomes a handler with `.into()`.
-//! 5. EIP: see [`op::Handler`]. A handler that changed mode, segments, paging,
-//!    IF or TF sets `core.eip` and returns [`op::Flow::End`].
+//! 5. EIP: see `op::Handler`. A handler that changed mode, segments, paging,
+//!    IF or TF sets `core.eip` and returns `op::Flow::End`.
 #![forbid(unsafe_code)]
 
 mod access;

@@ -1,7 +1,7 @@
 //! Segment registers with their hidden parts.
 
 /// Numbers of the segment registers in instructions, in `Core::segments` and
-/// in [`crate::op::Op::seg`].
+/// in `Op::seg`.
 pub mod seg {
     /// Extra segment.
     pub const ES: u8 = 0;

@@ -1,6 +1,6 @@
 //! MMX, SSE and SSE2: the XMM registers, MXCSR and what the instructions compute.
 //!
-//! Floating-point results are those of [`crate::float`]; the host's arithmetic is used only where IEEE 754 leaves it no freedom. Choices where the manual leaves some: RCPPS and RSQRTPS give the value rounded to
+//! Floating-point results are those of `float`; the host's arithmetic is used only where IEEE 754 leaves it no freedom. Choices where the manual leaves some: RCPPS and RSQRTPS give the value rounded to
 //! 12 bits; MASKMOVDQU checks all of its operand, not only the bytes that it writes; with CR0.NE clear, a pending x87 exception is ignored.
 #![allow(
     clippy::cast_possible_truncation,

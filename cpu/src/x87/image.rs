@@ -37,7 +37,7 @@ pub(crate) const FXSAVE_WRITTEN: usize = 288;
 const RESERVED_HALF: u32 = 0xFFFF_0000;
 
 impl Fpu {
-    /// The environment; bytes beyond [`Layout::environment_size`] are zero.
+    /// The environment; bytes beyond the environment's size are zero.
     pub fn environment(&self, layout: Layout) -> [u8; 28] {
         let p = self.pointers;
         let words = [
