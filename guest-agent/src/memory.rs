@@ -209,7 +209,11 @@ pub fn damaged_canaries(op: OpIndex) -> u32 {
 /// function fills with times and inode numbers.
 pub fn buffer_hash(op: OpIndex, index: u32) -> u32 {
     let at = slot_of(op.number()) + slot::BUFFER;
-    latefork_wire::trace::hash((0..slot::BUFFER_BYTES / 4).map(|word| {
+    let words = 0..slot::BUFFER_BYTES / 4;
+    if !latefork_wire::call::has_masked_words(index) {
+        return latefork_wire::trace::hash(words.map(|word| read_word(at + word * 4)));
+    }
+    latefork_wire::trace::hash(words.map(|word| {
         match latefork_wire::call::is_masked(index, word * 4) {
             true => 0,
             false => read_word(at + word * 4),

@@ -44,6 +44,8 @@ pub struct CallState {
     pub from: Word,
     /// Index of the descriptor.
     pub index: Word,
+    /// Whether the buffer's bytes belong into the trace.
+    pub bytes: Word,
     /// Hash of the argument block as prepared.
     pub args_hash: Word,
     /// Thread of the program.

@@ -264,5 +264,11 @@ impl crate::field::Token for CallIndex {
 pub const fn is_masked(index: u32, offset: u32) -> bool {
     // struct stat64 of i386 (arch/x86/include/uapi/asm/stat.h): __st_ino at
     // 12, st_atime to st_ctime_nsec at 64 to 87, st_ino at 88.
-    index == 0 && (offset == 12 || (offset >= 64 && offset < 96))
+    has_masked_words(index) && (offset == 12 || (offset >= 64 && offset < 96))
+}
+
+/// Whether the result buffer of descriptor `index` has such words at all.
+#[must_use]
+pub const fn has_masked_words(index: u32) -> bool {
+    index == 0
 }

@@ -22,6 +22,9 @@ use crate::{initramfs, kernel, sh};
 /// What is freed is poisoned, so that its use shows at once.
 const POISON: &str = "slub_debug=FZP page_poison=1 debug_pagealloc=on";
 
+/// How many random programs the agent must survive.
+const RANDOM_PROGRAMS: u32 = 300;
+
 /// Wall-clock limit of one boot: a backstop.
 const LIMIT: Duration = Duration::from_secs(420);
 
@@ -90,7 +93,11 @@ fn test_flavour(flavour: Flavour, options: &Options, archive: &Path) -> Result<(
             Some(first) => same_verdicts(first, &report)?,
         }
     }
-    Ok(())
+    match flavour {
+        Flavour::Hardened => machine.survive(),
+        // Faithful may end the machine: its defects are what programs hit.
+        Flavour::Faithful => Ok(()),
+    }
 }
 
 fn flavour_name(flavour: Flavour) -> &'static str {
@@ -126,6 +133,10 @@ struct Machine<'a> {
 
 impl Machine<'_> {
     fn boot(&self, clock: Clock, append: &str) -> Result<String> {
+        self.boot_with(clock, &format!("latefork.selftest=1 {append}"))
+    }
+
+    fn boot_with(&self, clock: Clock, append: &str) -> Result<String> {
         // Faithful warns at its first blocked call; hardened never may.
         let warn = match self.flavour {
             Flavour::Hardened => "panic_on_warn=1",
@@ -134,7 +145,7 @@ impl Machine<'_> {
         Boot {
             kernel: self.kernel,
             initramfs: self.initramfs,
-            append: format!("{warn} {POISON} latefork.selftest=1 {append}"),
+            append: format!("{warn} {POISON} {append}"),
             clock,
             limit: LIMIT,
         }
@@ -159,6 +170,22 @@ impl Machine<'_> {
                 );
             }
         }
+    }
+
+    /// Runs random programs: the agent reports an end of each.
+    fn survive(&self) -> Result<()> {
+        let console = self.boot_with(
+            Clock::Instructions,
+            &format!("latefork.random={RANDOM_PROGRAMS}"),
+        )?;
+        if !console.contains("# random programs without an end: 0\n") {
+            bail!(
+                "the agent did not survive random programs:\n{}",
+                tail(&console)
+            );
+        }
+        println!("hardened: {RANDOM_PROGRAMS} random programs, each with an end");
+        Ok(())
     }
 
     fn show(&self, only: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Calls: through `async`, plain, and in the control run; what their cells
 //! hold before, at the return, and at the end.
 
-use latefork_wire::call::{ASYNC_INDEX, Call};
+use latefork_wire::call::{ASYNC_INDEX, Call, Watch};
 use latefork_wire::layout::{STATUS_UNWRITTEN, slot};
 use latefork_wire::op::OpIndex;
 use latefork_wire::resolve::Role;
@@ -59,6 +59,7 @@ pub fn prepare(context: Context, call: &Call) -> Ready {
     set(&state.status, status);
     set(&state.args, args);
     set(&state.index, call.index.value());
+    set(&state.bytes, u32::from(call.watch == Watch::Bytes));
     set(&state.thread, u32::from(context.thread));
     let (values, buffer) = arguments(context, call);
     set(&state.buffer, buffer);
@@ -290,8 +291,7 @@ pub fn status_now(context: Context, op: OpIndex) -> Option<u32> {
 /// What every call has left, once nothing of the program runs any more.
 pub fn write_finals() {
     let shared = shared();
-    let program = shared.program();
-    for at in 0..program.len() {
+    for at in 0..shared.program().len() {
         let op = OpIndex::new(at as u8);
         let state = shared.call(op);
         if get(&state.phase) != 2 {
@@ -302,11 +302,7 @@ pub fn write_finals() {
         touch_slow(get(&state.status));
         notice(op, 0, 1);
         write_final(op, state);
-        let watch = match program.step(at).op {
-            latefork_wire::op::Op::Async(call) | latefork_wire::op::Op::Prepare(call) => call.watch,
-            _ => continue,
-        };
-        if watch == latefork_wire::call::Watch::Bytes {
+        if get(&state.bytes) != 0 {
             write_bytes(op, state);
         }
     }
