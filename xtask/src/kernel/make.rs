@@ -91,8 +91,10 @@ pub(crate) fn build(tree: &Tree, objects: &Path) -> Result<()> {
 /// time, user, host, build count, folders, locale and the caller's flags.
 fn command(tree: &Tree, objects: &Path) -> Command {
     let root = tree.root();
-    let map = |folder: &Path, name: &str| format!("-ffile-prefix-map={}={name}", folder.display());
-    let flags = format!("{} {}", map(objects, "objects"), map(&root.join(""), ""));
+    let flags = format!(
+        "-ffile-prefix-map={}=. -ffile-prefix-map=../=",
+        objects.display()
+    );
     let mut make = Command::new("make");
     make.arg("--directory")
         .arg(&root)

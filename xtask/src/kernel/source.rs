@@ -152,9 +152,11 @@ impl Tree {
     }
 
     /// The object tree of a configuration, shared by all flavours. Fuzz and sse
-    /// differ in little, so that `make` need not start anew.
+    /// differ in little, so that `make` need not start anew. It lies inside the
+    /// tree, for then the kernel's build names its sources by relative paths,
+    /// and the image does not hang on where the cache is.
     pub(crate) fn objects(&self, config: Config) -> PathBuf {
-        self.work.join(match config {
+        self.root().join(match config {
             Config::Fuzz | Config::Sse => "objects-fuzz",
             Config::Lockdep => "objects-lockdep",
         })
