@@ -315,9 +315,13 @@ impl SnapshotFile {
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(FileError::Foreign { path: path.into() });
         }
+        let checked = map(&file).map_err(failed)?;
+        let header = check_header(&checked, path, identity)?;
+        let (state, extra) = check_parts(&checked, &header, path)?;
+        // The checksum has touched every page; a new mapping holds only those
+        // that restores will read.
+        drop(checked);
         let map = map(&file).map_err(failed)?;
-        let header = check_header(&map, path, identity)?;
-        let (state, extra) = check_parts(&map, &header, path)?;
         let ram_size = usize::try_from(header.ram_size).unwrap_or(0);
         let snapshot = Snapshot::from_pages(None, ram_size, Pages::Image(Image { map }), state);
         Ok(Self {

@@ -13,7 +13,9 @@ pub(super) struct Report {
     pub(super) guest_ram_kib: u64,
     /// Of that, the snapshot's mapped file.
     pub(super) snapshot_kib: u64,
-    /// All else: program, decoded blocks, buffers, allocator.
+    /// Of that, the program and its libraries, which processes share.
+    pub(super) program_kib: u64,
+    /// All else: decoded blocks, device state, buffers, allocator, stack.
     pub(super) other_kib: u64,
 }
 
@@ -22,11 +24,13 @@ pub(super) fn measure(machine: &Machine) -> Report {
     // Both are mappings of the same file; one of them starts where RAM does.
     let guest_ram_kib = mapping_kib(|start, _| start == ram);
     let snapshot_kib = mapping_kib(|start, line| start != ram && line.contains("ready.snapshot"));
+    let program_kib = mapping_kib(|_, line| line.contains('/') && !line.contains("ready.snapshot"));
     let resident_kib = resident_kib();
     Report {
         resident_kib,
         guest_ram_kib,
         snapshot_kib,
-        other_kib: resident_kib.saturating_sub(guest_ram_kib + snapshot_kib),
+        program_kib,
+        other_kib: resident_kib.saturating_sub(guest_ram_kib + snapshot_kib + program_kib),
     }
 }

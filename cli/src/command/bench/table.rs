@@ -44,8 +44,12 @@ pub(super) fn print(report: &Report) {
     );
     let memory = &report.memory;
     println!(
-        "memory: {} KiB resident: guest RAM {}, snapshot {}, other {}",
-        memory.resident_kib, memory.guest_ram_kib, memory.snapshot_kib, memory.other_kib
+        "memory: {} KiB resident: guest RAM {}, snapshot {}, program {}, other {}",
+        memory.resident_kib,
+        memory.guest_ram_kib,
+        memory.snapshot_kib,
+        memory.program_kib,
+        memory.other_kib
     );
 }
 
