@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::connection::{Connection, Ports};
 use super::ConnectionId;
 
-/// The state of a [`VsockHost`]: part of a snapshot, open streams and all.
+/// The state of a [`super::VsockHost`]: part of a snapshot, open streams and all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostState {
     pub(super) next_id: u64,
