@@ -119,6 +119,11 @@ impl Qemu {
         }
     }
 
+    /// Time that QEMU's threads have spent on a processor so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        crate::report::processor_time(&self.child.id().to_string())
+    }
+
     /// A connection to the monitor.
     pub(crate) fn monitor(&self) -> Result<Monitor> {
         Monitor::connect(&self.folder.path().join("monitor"))

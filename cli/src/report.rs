@@ -27,6 +27,20 @@ pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     }
 }
 
+/// Time that the threads of process `pid` ("self" for this one) spent on a
+/// processor: what a busy host does not stretch. Zero where /proc does not say.
+pub(crate) fn processor_time(pid: &str) -> Duration {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    let nanos = tasks.flatten().filter_map(|task| {
+        // The first field is nanoseconds (Linux Documentation/scheduler/sched-stats.rst).
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
 /// Memory of this process that lies in RAM, in KiB; 0 where /proc does not say.
 pub(crate) fn resident_kib() -> u64 {
     status_kib("VmRSS:")

@@ -9,8 +9,9 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
@@ -135,7 +136,44 @@ impl Spread {
     }
 }
 
+/// Runs of one thing that takes so long that a busy host stretches it.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Timed {
+    wall_us: Spread,
+    /// Time on a processor.
+    processor_us: Spread,
+}
+
+impl Timed {
+    /// Runs `action` `count` times; it says its wall and processor time.
+    fn of(count: usize, mut action: impl FnMut() -> Result<(Duration, Duration)>) -> Result<Self> {
+        let (mut walls, mut processor) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (wall, spent) = action()?;
+            walls.push(micros(wall));
+            processor.push(micros(spent));
+        }
+        let missing = "ask for one run at least";
+        Ok(Self {
+            wall_us: Spread::of(walls).context(missing)?,
+            processor_us: Spread::of(processor).context(missing)?,
+        })
+    }
+}
+
+/// Runs `action` in this process; its wall and processor time, and its result.
+fn timed<T>(action: impl FnOnce() -> Result<T>) -> Result<((Duration, Duration), T)> {
+    let before = report::processor_time("self");
+    let started = Instant::now();
+    let result = action()?;
+    let wall = started.elapsed();
+    Ok((
+        (wall, report::processor_time("self").saturating_sub(before)),
+        result,
+    ))
+}
+
 /// Microseconds, with their fraction.
-fn micros(duration: std::time::Duration) -> f64 {
+fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }

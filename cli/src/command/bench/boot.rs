@@ -1,16 +1,16 @@
 //! How long a boot takes: of the same kernel, initramfs and command line, to
 //! the same line on the console, on both sides.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use latefork_cpu::Instructions;
 use latefork_vmm::engine::Deadline;
 use latefork_vmm::machine::{Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
 use serde::Serialize;
 
-use super::{Options, Spread, micros};
+use super::{Options, Timed, timed};
 use crate::guest::{Guest, is_ready};
 use crate::qemu::{Qemu, QemuGuest};
 use crate::report;
@@ -34,13 +34,13 @@ pub(super) struct Report {
     /// bzImage, to the same line.
     pub(super) ready_bzimage: Boot,
     /// bzImage under QEMU's TCG, to the same line (with its firmware).
-    pub(super) qemu_ready_bzimage: Option<Spread>,
+    pub(super) qemu_ready_bzimage: Option<Timed>,
 }
 
 /// One kind of boot.
 #[derive(Debug, Serialize)]
 pub(super) struct Boot {
-    pub(super) wall_us: Spread,
+    pub(super) time: Timed,
     pub(super) instructions: u64,
     pub(super) million_instructions_per_second: f64,
 }
@@ -61,25 +61,22 @@ pub(super) fn measure(guest: &Guest, options: &Options, with_qemu: bool) -> Resu
     })
 }
 
-fn boots(count: usize, boot: impl Fn() -> Result<(Duration, u64)>) -> Result<Boot> {
-    let mut walls = Vec::new();
+fn boots(count: usize, boot: impl Fn() -> Result<u64>) -> Result<Boot> {
     let mut instructions = 0;
-    for _ in 0..count {
-        let (wall, retired) = boot()?;
-        walls.push(micros(wall));
+    let time = Timed::of(count, || {
+        let (times, retired) = timed(&boot)?;
         instructions = retired;
-    }
-    let wall_us = Spread::of(walls).context("ask for one boot at least")?;
-    let median = Duration::from_secs_f64(wall_us.p50 / 1e6);
+        Ok(times)
+    })?;
+    let median = Duration::from_secs_f64(time.processor_us.p50 / 1e6);
     Ok(Boot {
-        wall_us,
+        time,
         instructions,
         million_instructions_per_second: report::rate(instructions, median) / 1e6,
     })
 }
 
-fn to_hello(guest: &Guest) -> Result<(Duration, u64)> {
-    let started = Instant::now();
+fn to_hello(guest: &Guest) -> Result<u64> {
     let mut machine = guest.machine()?;
     let limits = RunLimits::instructions(BUDGET);
     let outcome = machine.run_until(&limits, &mut is_ready)?;
@@ -91,11 +88,10 @@ fn to_hello(guest: &Guest) -> Result<(Duration, u64)> {
             console.trim_end()
         );
     }
-    Ok((started.elapsed(), machine.retired().0))
+    Ok(machine.retired().0)
 }
 
-fn to_line(guest: &Guest) -> Result<(Duration, u64)> {
-    let started = Instant::now();
+fn to_line(guest: &Guest) -> Result<u64> {
     let mut machine = guest.machine()?;
     let limits = RunLimits {
         instructions: Instructions(BUDGET),
@@ -116,16 +112,15 @@ fn to_line(guest: &Guest) -> Result<(Duration, u64)> {
             );
         }
     }
-    Ok((started.elapsed(), machine.retired().0))
+    Ok(machine.retired().0)
 }
 
-fn qemu_boots(guest: &Guest, options: &Options) -> Result<Spread> {
-    let mut walls = Vec::new();
-    for _ in 0..options.boots {
+fn qemu_boots(guest: &Guest, options: &Options) -> Result<Timed> {
+    Timed::of(options.boots, || {
         let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
-        walls.push(micros(qemu.wait_for(READY_LINE)?));
-    }
-    Spread::of(walls).context("ask for one boot at least")
+        let wall = qemu.wait_for(READY_LINE)?;
+        Ok((wall, qemu.processor_time()))
+    })
 }
 
 fn qemu_guest(guest: &Guest, options: &Options) -> QemuGuest {

@@ -12,7 +12,7 @@ use latefork_vmm::snapshot::file::{Identity, SnapshotFile};
 use serde::Serialize;
 
 use super::programs::{self, BenchProgram};
-use super::{Options, Spread, boot, memory, micros};
+use super::{Options, Spread, Timed, boot, memory, micros, timed};
 use crate::guest::{Guest, GuestOptions};
 use crate::session::{connection, execute};
 
@@ -34,7 +34,7 @@ pub(super) struct Report {
     pub(super) blocks_decoded_per_execution: f64,
     pub(super) executions_per_second: f64,
     /// From the cached snapshot file to the first answer.
-    pub(super) start_us: Spread,
+    pub(super) start: Timed,
 }
 
 /// What the counted executions added up to.
@@ -58,15 +58,15 @@ pub(super) fn measure(options: &Options) -> Result<(Report, memory::Report)> {
     let totals = executions(&mut machine, &snapshot, &programs, options.resets)?;
     let memory = memory::measure(&machine);
     drop((machine, snapshot));
-    let mut starts = Vec::new();
-    for _ in 0..options.boots {
-        let started = Instant::now();
-        let (opener, identity) = Opener::new(&options.guest, &path)?;
-        let (mut machine, _) = opener.open(&identity)?;
-        let id = connection(&mut machine)?;
-        execute(&mut machine, id, &programs[0].frame)?;
-        starts.push(micros(started.elapsed()));
-    }
+    let starts = Timed::of(options.boots, || {
+        let (times, _) = timed(|| {
+            let (opener, identity) = Opener::new(&options.guest, &path)?;
+            let (mut machine, _) = opener.open(&identity)?;
+            let id = connection(&mut machine)?;
+            execute(&mut machine, id, &programs[0].frame)
+        })?;
+        Ok(times)
+    })?;
     Ok((totals.report(&programs, starts)?, memory))
 }
 
@@ -158,7 +158,7 @@ fn blocks_decoded(machine: &mut Machine) -> u64 {
 
 impl Totals {
     #[allow(clippy::cast_precision_loss, reason = "a report shows a few digits")]
-    fn report(self, programs: &[BenchProgram], starts: Vec<f64>) -> Result<Report> {
+    fn report(self, programs: &[BenchProgram], start: Timed) -> Result<Report> {
         let runs = self.resets.len().max(1);
         let whole: f64 = self.executions.iter().chain(&self.resets).sum();
         let missing = "ask for one boot and one reset at least";
@@ -170,7 +170,7 @@ impl Totals {
             pages_per_reset: self.pages as f64 / runs as f64,
             blocks_decoded_per_execution: self.blocks as f64 / runs as f64,
             executions_per_second: runs as f64 / whole * 1e6,
-            start_us: Spread::of(starts).context(missing)?,
+            start,
         })
     }
 }

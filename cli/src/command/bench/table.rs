@@ -1,6 +1,6 @@
 //! The report as a table for people.
 
-use super::{Report, Spread};
+use super::{Report, Spread, Timed};
 
 /// Prints one line a measurement: median, 99th percentile, and QEMU's.
 pub(super) fn print(report: &Report) {
@@ -15,20 +15,20 @@ pub(super) fn print(report: &Report) {
     let boot = &report.boot;
     let reset = &report.reset;
     let qemu_boot = boot.qemu_ready_bzimage.as_ref();
-    line(
+    both(
         "boot to the agent's hello (vmlinux)",
-        &boot.hello.wall_us,
+        &boot.hello.time,
         None,
     );
-    line("boot to READY (vmlinux)", &boot.ready.wall_us, qemu_boot);
-    line(
+    both("boot to READY (vmlinux)", &boot.ready.time, qemu_boot);
+    both(
         "boot to READY (bzImage)",
-        &boot.ready_bzimage.wall_us,
+        &boot.ready_bzimage.time,
         qemu_boot,
     );
+    both("start from the cached snapshot", &reset.start, None);
     line("reset", &reset.reset_us, report.qemu_loadvm_us.as_ref());
     line("execution", &reset.execution_us, None);
-    line("start from the cached snapshot", &reset.start_us, None);
     println!();
     println!(
         "boot to READY: {} instructions, {:.0} million a second",
@@ -51,6 +51,13 @@ pub(super) fn print(report: &Report) {
         memory.program_kib,
         memory.other_kib
     );
+}
+
+/// Wall time, and below it time on a processor.
+fn both(name: &str, ours: &Timed, qemu: Option<&Timed>) {
+    line(name, &ours.wall_us, qemu.map(|qemu| &qemu.wall_us));
+    let qemu = qemu.map(|qemu| &qemu.processor_us);
+    line("  on a processor", &ours.processor_us, qemu);
 }
 
 fn line(name: &str, ours: &Spread, qemu: Option<&Spread>) {
