@@ -123,6 +123,13 @@ global_asm!(
     "mov eax, [eax]",
     "popfd",
     "int 0x80",
+    // The count changes five flags: these go into the slot before, without
+    // the stack.
+    "mov [ebp + 20], eax",
+    "lahf",
+    "seto al",
+    "mov [ebp + 24], eax",
+    "mov eax, [ebp + 20]",
     "lf_latch",
     "mov [ebp + 444], eax",
     "mov [ebp + 448], ecx",

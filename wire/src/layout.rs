@@ -47,6 +47,10 @@ pub mod slot {
     pub const CARRY: u32 = 8;
     /// Thread id of a second continuation (a word).
     pub const SECOND: u32 = 12;
+    /// eax at the return, while the stub needs the register (a word).
+    pub const RESULT: u32 = 20;
+    /// Flags at the return: OF in bit 0, LAHF's byte in bits 8 to 15 (a word).
+    pub const FLAGS: u32 = 24;
     /// Start of the canary before the status.
     pub const STATUS_CANARY: u32 = 64;
     /// The status cell (a word).

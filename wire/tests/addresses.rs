@@ -84,6 +84,8 @@ fn slots_hold_their_parts_without_overlap() {
         (slot::LATCH, 4),
         (slot::CARRY, 4),
         (slot::SECOND, 4),
+        (slot::RESULT, 4),
+        (slot::FLAGS, 4),
         (slot::STATUS_CANARY, 16),
         (slot::STATUS, 4),
         (slot::STATUS_TAIL, 12),

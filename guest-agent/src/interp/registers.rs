@@ -14,9 +14,11 @@ const EDI: u32 = 0xed1e_d1ed;
 /// Flags during a call: CF, PF, AF, ZF, SF, IF, DF, OF, ID, and the bit that
 /// is always set.
 const FLAGS: u32 = 0x0020_0ed7;
-/// The flags that neither the stub's own `lock inc` nor the kernel may change.
-const KEPT_FLAGS: u32 = 0x0020_0400;
-const CARRY: u32 = 1;
+/// Of those, the ones that the flags word after the latch still shows.
+const LATE_FLAGS: u32 = 0x0020_0400;
+/// Those that LAHF shows: SF, ZF, AF, PF, CF.
+const LAHF_FLAGS: u32 = 0xd5;
+const OVERFLOW: u32 = 1 << 11;
 
 /// Registers for the stub.
 pub fn frame(op: OpIndex, ready: &Ready) -> Frame {
@@ -94,9 +96,13 @@ pub fn compare(context: Context, frame: &Frame, value: u32) {
     for (at, before) in frame.segments.iter().enumerate() {
         differ(8 + at as u32, before & 0xffff, kept(8 + at as u32) & 0xffff);
     }
-    let carry = memory::slot_word(op, slot::CARRY) & 1;
-    let flags = kept(14) & KEPT_FLAGS | carry * CARRY;
-    differ(14, frame.flags & (KEPT_FLAGS | CARRY), flags);
+    let early = memory::slot_word(op, slot::FLAGS);
+    let flags = kept(14) & LATE_FLAGS | early >> 8 & LAHF_FLAGS | (early & 1) * OVERFLOW;
+    differ(
+        14,
+        frame.flags & (LATE_FLAGS | LAHF_FLAGS | OVERFLOW),
+        flags,
+    );
     let x87 = |at: usize| memory::slot_word(op, slot::X87 + at as u32);
     differ(15, word_of(&frame.x87, 0) & 0xffff, x87(0) & 0xffff);
     differ(16, word_of(&frame.x87, 4) & 0xffff, x87(4) & 0xffff);
