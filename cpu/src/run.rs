@@ -231,10 +231,18 @@ impl Cpu {
             0
         };
         let key = Key::new(fetch.frame, linear, Mode(core.mode.0 | single));
-        if let Some(index) = self.cache.find(key) {
+        if let Some(index) = self.cache.recent(key) {
             return Ok(index);
         }
-        let crossing = self.cache.find(key.crossing());
+        let crossing = match self.cache.recent(key.crossing()) {
+            Some(index) => Some(index),
+            None => {
+                if let Some(index) = self.cache.find(key) {
+                    return Ok(index);
+                }
+                self.cache.find(key.crossing())
+            }
+        };
         if let Some(index) = crossing
             && self.still_valid(memory, index, linear)?
         {
