@@ -26,7 +26,6 @@ pub(crate) fn fxrstor(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 
 fn save(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
     available(core)?;
-    alignment_check(core, op)?;
     let linear = core.writable(op.seg, op.ea(core), AREA)?;
     aligned(core, linear)?;
     core.probe_write(memory, linear, AREA, core.user)?;
@@ -45,7 +44,6 @@ fn save(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
 
 fn restore(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
     available(core)?;
-    alignment_check(core, op)?;
     let linear = core.readable(op.seg, op.ea(core), AREA)?;
     aligned(core, linear)?;
     // A page fault at the end comes before #GP for reserved bits of MXCSR.
@@ -90,16 +88,12 @@ fn quadwords(linear: u32) -> impl Iterator<Item = u32> {
     (0_u32..).map(move |n| linear.wrapping_add(8 * n))
 }
 
-/// With alignment checks a misaligned area is #AC on current processors, even before the checks of the segment; the manual allows #GP(0) too.
-fn alignment_check(core: &mut Core, op: &Op) -> Result<(), Raised> {
-    let base = core.windows[usize::from(op.seg & 7)].base;
-    let linear = base.wrapping_add(op.ea(core));
-    core.check_alignment(linear, 8, core.user)
-}
-
 fn aligned(core: &mut Core, linear: u32) -> Result<(), Raised> {
-    if linear & 15 != 0 {
-        return Err(core.gp(0));
+    if linear & 15 == 0 {
+        return Ok(());
     }
-    Ok(())
+    // With alignment checks this is #AC on current processors; the manual
+    // allows either.
+    core.check_alignment(linear, 8, core.user)?;
+    Err(core.gp(0))
 }
