@@ -52,7 +52,7 @@ pub(crate) fn hex_in_order(bytes: &[u8]) -> String {
 }
 
 /// Clears what is reserved, and FCS and FDS, which current processors do not
-/// save (CPUID.7.EBX[13]).
+/// save (CPUID leaf 7, EBX bit 13).
 pub(crate) fn normalize(fx: &mut [u8; FX_BYTES]) {
     fx[5] = 0;
     fx[12..16].fill(0);
