@@ -6,16 +6,28 @@
 //! says nothing: a violation must hold without any doubt.
 
 mod cells;
+mod facts;
+mod fault;
 mod journal;
 mod p1;
+mod p10;
+mod p11;
+mod p13;
 mod p2;
+mod p3;
+mod p4;
 mod p5;
+mod p6;
+mod p7;
+mod p8;
+mod p9;
 
 use std::fmt;
 
 use latefork_wire::program::Program;
-use latefork_wire::trace::Event;
+use latefork_wire::trace::{Event, NO_OP};
 
+pub use self::fault::Fault;
 pub use self::journal::{Issue, Journal};
 
 /// What user space may rely on, by the numbers of the specification.
@@ -25,8 +37,26 @@ pub enum Property {
     ReturnValue,
     /// On an error, status and result buffer are untouched.
     UntouchedOnError,
+    /// One final status, from the set that the model allows.
+    Status,
+    /// The whole result is there before the status.
+    ResultFirst,
     /// Exactly one continuation.
     OneContinuation,
+    /// The continuation is the same as its caller, but for documented losses.
+    SameTask,
+    /// A failed clone leaves a synchronous call and nothing else.
+    FailedClone,
+    /// Live tasks are continuations and unfinished calls; nothing leaks.
+    NothingLeft,
+    /// A worker never runs user code.
+    WorkerStaysInKernel,
+    /// What ends the process ends every worker.
+    EndsAll,
+    /// Signals reach a thread that can handle them, each as often as due.
+    Signals,
+    /// The parent sees the continuation's exit status.
+    ExitStatus,
 }
 
 impl Property {
@@ -35,7 +65,16 @@ impl Property {
         match self {
             Self::ReturnValue => "P1",
             Self::UntouchedOnError => "P2",
+            Self::Status => "P3",
+            Self::ResultFirst => "P4",
             Self::OneContinuation => "P5",
+            Self::SameTask => "P6",
+            Self::FailedClone => "P7",
+            Self::NothingLeft => "P8",
+            Self::WorkerStaysInKernel => "P9",
+            Self::EndsAll => "P10",
+            Self::Signals => "P11",
+            Self::ExitStatus => "P13",
         }
     }
 }
@@ -45,49 +84,14 @@ impl Property {
 pub struct Violation {
     /// The property.
     pub property: Property,
-    /// The operation's number in the program.
+    /// The operation's number in the program; [`NO_OP`] where it is about the
+    /// whole process.
     pub op: u8,
-    /// The called function, by its name in the descriptor table; its index
-    /// where it has none.
+    /// The called function, by its name in the descriptor table (its index
+    /// where it has none); for what is no call's doing, what it is about.
     pub function: String,
     /// What happened.
     pub fault: Fault,
-}
-
-/// What a kernel did that it must not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A value that `async` never returns.
-    StrangeValue {
-        /// The value.
-        value: i32,
-    },
-    /// Another value than the rules ask for.
-    WrongValue {
-        /// The value.
-        value: i32,
-        /// What the rules ask for.
-        wanted: i32,
-    },
-    /// The status was written though the call was refused.
-    StatusWritten {
-        /// What it holds.
-        status: u32,
-    },
-    /// The result buffer was written though the call was refused.
-    BufferWritten,
-    /// Bytes around the status, the arguments or the buffer were written.
-    CanaryDamaged {
-        /// Which, as in the trace.
-        canaries: u32,
-    },
-    /// More than one task came back from one call.
-    Continuations {
-        /// How many.
-        count: u32,
-    },
-    /// A call that cannot wait for anything never came back.
-    NoContinuation,
 }
 
 impl Violation {
@@ -102,44 +106,12 @@ impl Violation {
     }
 }
 
-impl Fault {
-    /// A word for signatures.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::StrangeValue { .. } => "strange-value",
-            Self::WrongValue { .. } => "wrong-value",
-            Self::StatusWritten { .. } => "status-written",
-            Self::BufferWritten => "buffer-written",
-            Self::CanaryDamaged { .. } => "canary-damaged",
-            Self::Continuations { .. } => "second-continuation",
-            Self::NoContinuation => "no-continuation",
-        }
-    }
-}
-
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (property, op, function) = (self.property.name(), self.op, &self.function);
-        write!(f, "{property}: operation {op} ({function}) ")?;
-        match self.fault {
-            Fault::StrangeValue { value } => {
-                write!(f, "returned {value}, which async never returns")
-            }
-            Fault::WrongValue { value, wanted } => {
-                write!(f, "returned {value} where the rules ask for {wanted}")
-            }
-            Fault::StatusWritten { status } => {
-                write!(f, "was refused and yet wrote {status:#x} to its status")
-            }
-            Fault::BufferWritten => write!(f, "was refused and yet wrote to its result buffer"),
-            Fault::CanaryDamaged { canaries } => {
-                write!(
-                    f,
-                    "was refused and yet wrote beside its cells (canaries {canaries:#x})"
-                )
-            }
-            Fault::Continuations { count } => write!(f, "came back {count} times"),
-            Fault::NoContinuation => write!(f, "never came back, and has nothing to wait for"),
+        let (property, function, fault) = (self.property.name(), &self.function, &self.fault);
+        match self.op {
+            NO_OP => write!(f, "{property}: {function}: {fault}"),
+            op => write!(f, "{property}: operation {op} ({function}) {fault}"),
         }
     }
 }
@@ -150,10 +122,21 @@ pub fn check(program: &Program, events: &[Event]) -> Vec<Violation> {
     if journal.is_control() {
         return Vec::new();
     }
-    let mut violations = p1::check(&journal);
-    violations.extend(p2::check(&journal));
-    violations.extend(p5::check(&journal));
-    violations
+    let checks: [fn(&Journal<'_>) -> Vec<Violation>; 12] = [
+        p1::check,
+        p2::check,
+        p3::check,
+        p4::check,
+        p5::check,
+        p6::check,
+        p7::check,
+        p8::check,
+        p9::check,
+        p10::check,
+        p11::check,
+        p13::check,
+    ];
+    checks.iter().flat_map(|check| check(&journal)).collect()
 }
 
 #[cfg(test)]

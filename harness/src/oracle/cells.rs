@@ -59,8 +59,8 @@ fn is_hole(address: u32) -> bool {
         || (slow < 4 * SLOW_STRIDE && slow % SLOW_STRIDE / PAGE >= 2)
 }
 
-/// Whether a request on a slow page may end in an error.
-fn fuse_may_fail(program: &Program) -> bool {
+/// Whether a FUSE request may end in an error by the program's own wish.
+pub(super) fn fuse_may_fail(program: &Program) -> bool {
     let fails = |op: &Op| matches!(op, Op::Fuse(fuse) if fuse.action == FuseAction::Fail);
     program.steps.iter().any(|step| fails(&step.op))
 }
@@ -95,6 +95,19 @@ pub(super) fn are_private(program: &Program, op: u8) -> bool {
                 _ => true,
             }
         })
+}
+
+/// Whether nothing but the call's own result store writes to its status: the
+/// cells are private, and the call's other pointers do not lie over them.
+pub(super) fn status_is_its_own(program: &Program, op: u8) -> bool {
+    let Some(Op::Async(call)) = program.steps.get(usize::from(op)).map(|step| &step.op) else {
+        return false;
+    };
+    let over = call.args_in_order().iter().any(|arg| {
+        matches!(arg, Arg::Buffer(pointer)
+            if matches!(pointer.place, Place::OverStatus | Place::OverArgs))
+    });
+    are_private(program, op) && !over && !names(call, OpIndex::new(op))
 }
 
 /// Whether a pointer of `call` lies in the cells of `other` by name.

@@ -12,6 +12,8 @@ use super::{Fault, Property, Violation};
 pub struct Journal<'a> {
     /// The program.
     pub program: &'a Program,
+    /// The whole trace, in order.
+    pub events: &'a [Event],
     /// The calls, in the order in which they were issued.
     pub issues: Vec<Issue>,
     /// Continuations of each operation at the end, where the agent wrote it.
@@ -31,6 +33,8 @@ pub struct Issue {
     pub op: u8,
     /// The operation's thread.
     pub thread: u8,
+    /// The thread id of the task that issued it.
+    pub tid: u32,
     /// The descriptor index.
     pub index: u32,
     /// The status pointer.
@@ -52,6 +56,8 @@ pub struct Issue {
 pub struct Returned {
     /// The value.
     pub value: i32,
+    /// The thread id of the task that came back.
+    pub tid: u32,
     /// How often the call has come back so far.
     pub continuations: u32,
     /// The status cell, as far as it can be read.
@@ -62,12 +68,21 @@ pub struct Returned {
     pub canaries: u32,
 }
 
+impl Issue {
+    /// Whether the call came back in another task.
+    pub fn forked(&self) -> bool {
+        self.returned
+            .is_some_and(|returned| returned.tid != self.tid)
+    }
+}
+
 impl<'a> Journal<'a> {
     /// Reads a trace. Events that make no sense are passed over: a broken
     /// kernel may have left anything in the agent's memory.
-    pub fn new(program: &'a Program, events: &[Event]) -> Self {
+    pub fn new(program: &'a Program, events: &'a [Event]) -> Self {
         let mut journal = Self {
             program,
+            events,
             issues: Vec::new(),
             continuations: [None; 64],
             outcome: None,
@@ -95,6 +110,7 @@ impl<'a> Journal<'a> {
             } => self.issues.push(Issue {
                 op,
                 thread: event.thread,
+                tid: event.tid,
                 index,
                 status,
                 args,
@@ -115,6 +131,7 @@ impl<'a> Journal<'a> {
                 if let Some(issue) = self.issues.iter_mut().rev().find(open) {
                     issue.returned = Some(Returned {
                         value: value.cast_signed(),
+                        tid: event.tid,
                         continuations,
                         status,
                         hash,
@@ -146,6 +163,15 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// How often operation `op` came back, as far as is known.
+    pub fn came_back(&self, op: u8) -> u32 {
+        let returned = |issue: &&Issue| issue.op == op;
+        let issues = self.issues.iter().filter(returned);
+        let seen = issues.filter_map(|issue| Some(issue.returned?.continuations));
+        let at_end = self.continuations.get(usize::from(op)).copied().flatten();
+        seen.max().max(at_end).unwrap_or(0)
+    }
+
     /// Whether this is a control run, in which `async` is not called.
     pub fn is_control(&self) -> bool {
         self.control
@@ -172,6 +198,16 @@ impl<'a> Journal<'a> {
             function: function_name(issue.index),
             fault,
         }
+    }
+}
+
+/// A violation that is no single call's doing; `about` says whose.
+pub(super) fn of_process(property: Property, about: &str, fault: Fault) -> Violation {
+    Violation {
+        property,
+        op: NO_OP,
+        function: about.to_owned(),
+        fault,
     }
 }
 

@@ -7,6 +7,9 @@ use latefork_wire::trace::{Detail, KINDS};
 
 use super::*;
 
+mod process;
+mod status;
+
 /// Reads what an event's `Display` wrote.
 fn event(line: &str) -> Event {
     let mut words = line.split_ascii_whitespace();
@@ -57,9 +60,10 @@ fn check_trace(program: &str, events: &str, expected: &[&str]) {
 /// One call of a program that has only it, and what it returned.
 fn check_value(step: &str, issued: &str, value: i32, expected: &[&str]) {
     let status = "status=0x20000050";
+    let stored = if value == 0 { "-5" } else { "0x5aa5a55a" };
     let events = format!(
         "issued thread=0 op=0 tid=9 {status} {issued} round=0 hash=7\n\
-         returned thread=0 op=0 tid=9 value={value} from=9 continuations=1 status=0x5aa5a55a hash=7"
+         returned thread=0 op=0 tid=9 value={value} from=9 continuations=1 status={stored} hash=7"
     );
     check_trace(step, &events, expected);
 }
@@ -118,7 +122,7 @@ fn each_wrong_value_in_it_would_be_seen() {
     wrong(
         "op=1 tid=310 value=-22",
         "op=1 tid=310 value=0",
-        &["P1 wrong-value empty"],
+        &["P1 wrong-value empty", "P3 status-missing empty"],
     );
     wrong(
         "op=2 tid=310 value=-22",
@@ -133,7 +137,7 @@ fn each_wrong_value_in_it_would_be_seen() {
     wrong(
         "op=4 tid=310 value=-14",
         "op=4 tid=310 value=0",
-        &["P1 wrong-value access"],
+        &["P1 wrong-value access", "P3 status-missing access"],
     );
     wrong(
         "value=-14 from=310 continuations=1 status=0x5aa5a55a",
