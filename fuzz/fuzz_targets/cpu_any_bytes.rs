@@ -1,7 +1,7 @@
 //! Any bytes as guest code: no panic, no hang, the same in every way to run it.
 #![cfg_attr(fuzzing, no_main)]
 
-use latefork_cpu::testing::{Scenario, run_scenario};
+use instrumented_cpu::testing::{Scenario, run_scenario};
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,7 +1,7 @@
 //! Random kernels, initramfs and command lines against the loader.
 #![cfg_attr(fuzzing, no_main)]
 
-use latefork_vmm::loader::testing::load_any;
+use instrumented_vmm::loader::testing::load_any;
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

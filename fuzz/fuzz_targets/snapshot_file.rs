@@ -1,7 +1,7 @@
 //! Random snapshot files and machine states against the reader.
 #![cfg_attr(fuzzing, no_main)]
 
-use latefork_vmm::snapshot::file::testing::open_any;
+use instrumented_vmm::snapshot::file::testing::open_any;
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,7 +1,7 @@
 //! A hostile guest against the vsock device: registers, rings and packets.
 #![cfg_attr(fuzzing, no_main)]
 
-use latefork_vmm::vsock::testing::{Scenario, run_scenario};
+use instrumented_vmm::vsock::testing::{Scenario, run_scenario};
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -11,13 +11,17 @@
 //!   program, run until the trace is whole.
 //! * [`oracle`]: which outcomes a program allows, by property. [`complaint`]:
 //!   what the kernel says of itself on the console. [`verdict`]: both together.
+//! * [`fuzz`]: all of that for one input of a fuzz target. [`mutate`]: how
+//!   inputs are made from others.
 //!
 //! The crate knows nothing of how the machine runs its CPU.
 
 pub mod complaint;
 pub mod executor;
+pub mod fuzz;
 pub mod guest;
 pub mod link;
+pub mod mutate;
 pub mod oracle;
 pub mod template;
 pub mod verdict;

@@ -39,6 +39,10 @@ pub const COVERAGE_MAP_SIZE: usize = 0x1_0000;
 pub const COVERAGE_EVENTS: GuestAddress = GuestAddress(0x9_0000);
 /// *guest*: bytes of [`COVERAGE_EVENTS`].
 pub const COVERAGE_EVENTS_SIZE: usize = 0x1000;
+/// Bytes of both coverage blocks, the second right behind the first.
+pub const COVERAGE_SIZE: usize = COVERAGE_MAP_SIZE + COVERAGE_EVENTS_SIZE;
+const _: () = assert!(COVERAGE_MAP.0 + COVERAGE_MAP_SIZE as u64 == COVERAGE_EVENTS.0);
+const _: () = assert!(COVERAGE_SIZE.is_multiple_of(PAGE_SIZE));
 
 /// First byte above the legacy hole; kernels are loaded here or higher.
 pub const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);

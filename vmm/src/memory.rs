@@ -200,6 +200,30 @@ impl GuestRam {
         mapping::overlay(&self.regions, range, shared)
     }
 
+    /// Makes the guest's coverage blocks one memory with libFuzzer's extra
+    /// counters: what the guest counts is a feature without being copied, and
+    /// libFuzzer's zeroing before each input zeroes the guest's blocks.
+    ///
+    /// There is one set of such counters a process: a later call takes them
+    /// away from the machine that had them.
+    ///
+    /// # Errors
+    ///
+    /// A mapping that the host refuses.
+    #[cfg(feature = "extra-counters")]
+    pub fn overlay_extra_counters(&self) -> Result<(), MemoryError> {
+        use crate::layout::{COVERAGE_MAP, COVERAGE_SIZE};
+
+        let counters = mapping::extra_counters()?;
+        let start = COVERAGE_MAP.0;
+        self.overlay(start..start + COVERAGE_SIZE as u64, &counters)?;
+        // What was in the blocks is gone: a restore puts it back.
+        let first = u32::try_from(start / PAGE_SIZE as u64).unwrap_or(u32::MAX);
+        let pages = (first..).take(COVERAGE_SIZE / PAGE_SIZE);
+        pages.for_each(|page| self.dirty.mark(PageNumber(page)));
+        Ok(())
+    }
+
     /// A hash of all of RAM, the same on every host.
     pub fn hash(&self) -> u64 {
         let mut hasher = Xxh3::new();

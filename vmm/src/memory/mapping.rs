@@ -93,6 +93,63 @@ pub(super) fn copy_in(from: &[u8; PAGE_SIZE], to: &[Cell<u8>]) {
     }
 }
 
+/// The section in which libFuzzer looks for counters that are not its own
+/// (`FuzzerExtraCounters.cpp`).
+#[cfg(feature = "extra-counters")]
+#[repr(C, align(4096))]
+struct ExtraCounters(std::cell::UnsafeCell<[u8; crate::layout::COVERAGE_SIZE]>);
+
+// SAFETY: no Rust code reads or writes the bytes; it only takes their address.
+#[cfg(feature = "extra-counters")]
+unsafe impl Sync for ExtraCounters {}
+
+// SAFETY: the section holds plain bytes without relocations. This is its only
+// occupant and whole pages long, so nothing else lies on the pages that
+// `extra_counters` maps anew.
+#[cfg(feature = "extra-counters")]
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static EXTRA_COUNTERS: ExtraCounters = ExtraCounters(std::cell::UnsafeCell::new(
+    [0; crate::layout::COVERAGE_SIZE],
+));
+
+/// A new file of zeros in memory, mapped in place of libFuzzer's extra counters.
+#[cfg(feature = "extra-counters")]
+pub(super) fn extra_counters() -> Result<File, MemoryError> {
+    use std::os::fd::FromRawFd;
+
+    let bytes = size_of::<ExtraCounters>();
+    let failed = || MemoryError::Map {
+        bytes,
+        source: std::io::Error::last_os_error(),
+    };
+    // SAFETY: the name is a C string.
+    let descriptor = unsafe { libc::memfd_create(c"coverage".as_ptr(), libc::MFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(failed());
+    }
+    // SAFETY: the descriptor was made just now, and nobody else has it.
+    let file = unsafe { File::from_raw_fd(descriptor) };
+    file.set_len(bytes as u64)
+        .map_err(|source| MemoryError::Map { bytes, source })?;
+    // SAFETY: the target is exactly the pages of `EXTRA_COUNTERS`, which no
+    // Rust code accesses; they stay readable and writable, as the mapping keeps
+    // the file, which nobody shortens, alive.
+    let address = unsafe {
+        libc::mmap(
+            EXTRA_COUNTERS.0.get().cast(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_FIXED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(failed());
+    }
+    Ok(file)
+}
+
 /// Maps `shared` over the pages of `range`, which the caller has checked.
 pub(super) fn overlay(
     regions: &GuestMemoryMmap<DirtyPages>,

@@ -1,0 +1,4 @@
+//! Programs whose calls cannot fork: limits, privileges, failed allocations.
+#![cfg_attr(fuzzing, no_main)]
+
+latefork_fuzz::guest_target!("clone_failure", CloneFailure);
