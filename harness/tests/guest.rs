@@ -10,6 +10,8 @@ use latefork_harness::executor::Budget;
 use latefork_harness::verdict::{findings, judge};
 use latefork_harness::{Ending, Executor, Finding, Guest, Template, Verdict};
 use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_vmm::layout::{COVERAGE_MAP, COVERAGE_SIZE};
+use latefork_wire::frame::Flavour;
 use latefork_wire::text;
 use latefork_wire::text::scenario::scenarios;
 
@@ -100,4 +102,29 @@ fn a_template_from_a_file_is_the_one_that_was_written() {
         runs.push((execution, executor.hash().unwrap()));
     }
     assert_eq!(runs[0], runs[1]);
+}
+
+/// The guest's coverage blocks as the last execution left them.
+fn coverage(executor: &mut Executor) -> Vec<u8> {
+    let mut bytes = vec![0; COVERAGE_SIZE];
+    let ram = executor.machine().ram();
+    ram.read(COVERAGE_MAP, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn coverage_starts_at_zero_and_is_the_programs_alone() {
+    let mut executor = executor("hardened");
+    assert!(coverage(&mut executor).iter().all(|byte| *byte == 0));
+    let mut run = |text: &str| {
+        let program = text::parse(text).unwrap();
+        executor.run(&program, Flavour::Async).unwrap();
+        coverage(&mut executor)
+    };
+    let read = "t0 create slot=0 kind=pipe\nt0 async index=read a0=fd:0 a1=own a2=len:7\n";
+    let access = "t0 async index=access a0=path:1\n";
+    let first = run(read);
+    assert!(first.iter().filter(|byte| **byte != 0).count() > 500);
+    assert_ne!(run(access), first);
+    assert_eq!(run(read), first);
 }

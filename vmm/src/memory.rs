@@ -210,7 +210,7 @@ impl GuestRam {
     /// # Errors
     ///
     /// A mapping that the host refuses.
-    #[cfg(feature = "extra-counters")]
+    #[cfg(any(test, feature = "extra-counters"))]
     pub fn overlay_extra_counters(&self) -> Result<(), MemoryError> {
         use crate::layout::{COVERAGE_MAP, COVERAGE_SIZE};
 

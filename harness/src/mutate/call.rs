@@ -109,8 +109,9 @@ fn argument(
     let earlier = earlier(at, chance)?;
     let scalar = match (name, place) {
         ("stat64" | "open" | "access", 0) => *chance.choose(&[Scalar::Path, Scalar::SlowPath])?,
-        ("read" | "write" | "fsync" | "recvfrom" | "recv" | "fcntl64", 0)
-        | ("splice", 0 | 2) => Scalar::Fd,
+        ("read" | "write" | "fsync" | "recvfrom" | "recv" | "fcntl64", 0) | ("splice", 0 | 2) => {
+            Scalar::Fd
+        }
         ("write", 1) => return Ok(Arg::Buffer(pointer(bias, at, chance)?)),
         ("read" | "write" | "recvfrom" | "recv", 2) | ("splice", 4) => Scalar::Len,
         ("clock_nanosleep", 2) | ("ppoll", 2) | ("semtimedop" | "futex", 3) => {

@@ -95,25 +95,25 @@ pub(super) fn copy_in(from: &[u8; PAGE_SIZE], to: &[Cell<u8>]) {
 
 /// The section in which libFuzzer looks for counters that are not its own
 /// (`FuzzerExtraCounters.cpp`).
-#[cfg(feature = "extra-counters")]
+#[cfg(any(test, feature = "extra-counters"))]
 #[repr(C, align(4096))]
 struct ExtraCounters(std::cell::UnsafeCell<[u8; crate::layout::COVERAGE_SIZE]>);
 
 // SAFETY: no Rust code reads or writes the bytes; it only takes their address.
-#[cfg(feature = "extra-counters")]
+#[cfg(any(test, feature = "extra-counters"))]
 unsafe impl Sync for ExtraCounters {}
 
 // SAFETY: the section holds plain bytes without relocations. This is its only
 // occupant and whole pages long, so nothing else lies on the pages that
 // `extra_counters` maps anew.
-#[cfg(feature = "extra-counters")]
+#[cfg(any(test, feature = "extra-counters"))]
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static EXTRA_COUNTERS: ExtraCounters = ExtraCounters(std::cell::UnsafeCell::new(
     [0; crate::layout::COVERAGE_SIZE],
 ));
 
 /// A new file of zeros in memory, mapped in place of libFuzzer's extra counters.
-#[cfg(feature = "extra-counters")]
+#[cfg(any(test, feature = "extra-counters"))]
 pub(super) fn extra_counters() -> Result<File, MemoryError> {
     use std::os::fd::FromRawFd;
 
@@ -186,4 +186,41 @@ pub(super) fn overlay(
         return Err(refused(std::io::Error::last_os_error()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXTRA_COUNTERS, ExtraCounters};
+    use crate::layout::{COVERAGE_EVENTS, COVERAGE_MAP, COVERAGE_SIZE};
+    use crate::memory::GuestRam;
+
+    /// One test, as the process has one set of counters.
+    #[test]
+    fn coverage_blocks_are_libfuzzers_counters_and_the_last_machine_has_them() {
+        let counters = EXTRA_COUNTERS.0.get().cast::<u8>();
+        let counter = |at: usize| {
+            assert!(at < size_of::<ExtraCounters>());
+            // SAFETY: `at` lies in the static, whose bytes are always mapped;
+            // volatile, as they change behind the compiler's back.
+            unsafe { counters.add(at).read_volatile() }
+        };
+        assert_eq!(counters.addr() % 4096, 0);
+        let one = GuestRam::new(16).unwrap();
+        one.overlay_extra_counters().unwrap();
+        let first = usize::try_from(COVERAGE_MAP.0).unwrap();
+        let events = usize::try_from(COVERAGE_EVENTS.0).unwrap();
+        one.cells()[first].set(3);
+        one.cells()[events + 0xfff].set(4);
+        assert_eq!((counter(0), counter(COVERAGE_SIZE - 1)), (3, 4));
+        // SAFETY: as above; this is how libFuzzer clears them.
+        unsafe { counters.write_bytes(0, COVERAGE_SIZE) };
+        assert_eq!(one.cells()[first].get(), 0);
+        assert_eq!(one.dirty().written().count(), COVERAGE_SIZE / 4096);
+
+        let other = GuestRam::new(16).unwrap();
+        other.overlay_extra_counters().unwrap();
+        other.cells()[first].set(5);
+        one.cells()[first].set(6);
+        assert_eq!(counter(0), 5);
+    }
 }
