@@ -1,9 +1,16 @@
 //! What an execution amounts to.
 //!
-//! A kernel complaint counts only if the control run is silent: the same
-//! program with each async call replaced by the plain call in a helper thread.
-//! What recurs there is the base kernel's.
+//! What the kernel or the machine does counts only if the control run does not
+//! do it: the same program with each async call replaced by the plain call in a
+//! helper thread. What recurs there is the base kernel's. What an oracle says of
+//! a trace needs no control run: it is about `async` alone.
+//!
+//! A machine that ran out of memory proves little: what its program asked for is
+//! no finding, and traces from there are not judged.
 
+mod weigh;
+
+use latefork_vmm::engine::EngineKind;
 use latefork_vmm::machine::{MachineError, Outcome};
 use latefork_wire::frame::Flavour;
 use latefork_wire::program::Program;
@@ -28,6 +35,10 @@ pub enum Finding {
     Agent(LinkError),
     /// The program did not end, even when killed.
     Stuck,
+    /// The program did not end, and consists of what ends.
+    Hang,
+    /// The machine ran out of memory for a program that asks for little.
+    OutOfMemory,
 }
 
 impl Finding {
@@ -40,6 +51,8 @@ impl Finding {
             Self::Agent(LinkError::Ended | LinkError::Host(_)) => "agent gone".to_owned(),
             Self::Agent(_) => "agent garbled".to_owned(),
             Self::Stuck => "P10 stuck".to_owned(),
+            Self::Hang => "P12 hang".to_owned(),
+            Self::OutOfMemory => "P12 out-of-memory".to_owned(),
         }
     }
 }
@@ -52,6 +65,10 @@ impl std::fmt::Display for Finding {
             Self::Machine(outcome) => write!(f, "P12: the machine ended by {outcome:?}"),
             Self::Agent(error) => write!(f, "{error}"),
             Self::Stuck => write!(f, "P10: the program did not end when it was killed"),
+            Self::Hang => write!(f, "P12: a program that should end did not"),
+            Self::OutOfMemory => {
+                write!(f, "P12: out of memory, for a program that asks for little")
+            }
         }
     }
 }
@@ -63,8 +80,12 @@ pub enum Verdict {
     Clean,
     /// Something is, and it is the call's doing.
     Finding(Vec<Finding>),
-    /// The kernel complains without `async` too.
-    BaseKernel(Vec<Complaint>),
+    /// The same happens without `async` too.
+    BaseKernel(Vec<Finding>),
+    /// The program asked for more memory than the machine has.
+    Resource(&'static str),
+    /// This run does not tell; on the software engine it would.
+    Inconclusive(&'static str),
     /// The agent could not start the program, or lacked what it asked for.
     NotRun(&'static str),
 }
@@ -79,43 +100,63 @@ pub struct Judged {
 }
 
 /// Runs `program` and judges what came of it; runs it again as the control run
-/// if the kernel complained.
+/// where that decides.
 ///
 /// # Errors
 ///
 /// The host failed.
 pub fn judge(executor: &mut Executor, program: &Program) -> Result<Judged, MachineError> {
+    let engine = executor.machine().engine().kind();
     let execution = executor.run(program, Flavour::Async)?;
-    let findings = findings(program, &execution);
-    if findings.is_empty() {
+    let mut findings = findings(program, &execution);
+    if findings.iter().all(is_budget)
+        && let Some(why) = inconclusive(engine, &execution.ending)
+    {
+        let verdict = Verdict::Inconclusive(why);
+        return Ok(Judged { execution, verdict });
+    }
+    if weigh::is_hang(program, &execution) {
+        findings.push(Finding::Hang);
+    }
+    let starved = weigh::ran_out_of_memory(&execution.console);
+    if findings.is_empty() && !starved {
         let verdict = not_run(&execution).map_or(Verdict::Clean, Verdict::NotRun);
         return Ok(Judged { execution, verdict });
     }
-    if findings.iter().any(|f| matches!(f, Finding::Violation(_))) {
+    if !starved && findings.iter().all(|f| matches!(f, Finding::Violation(_))) {
         let verdict = Verdict::Finding(findings);
         return Ok(Judged { execution, verdict });
     }
     let control = executor.run(program, Flavour::Control)?;
-    let verdict = without_base(findings, &complaints(&control.console));
+    let verdict = match starved {
+        true => weigh::starved(program, findings, &control),
+        false => weigh::without_base(findings, &control),
+    };
     Ok(Judged { execution, verdict })
 }
 
-/// What is left of `findings` when the control run's complaints are taken away.
-fn without_base(findings: Vec<Finding>, base: &[Complaint]) -> Verdict {
-    let is_base = |finding: &Finding| match finding {
-        Finding::Complaint(complaint) => base.iter().any(|known| known.title == complaint.title),
-        // A machine that ended says no more than the complaint before it.
-        _ => false,
-    };
-    let (known, new): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_base);
-    if !new.is_empty() {
-        return Verdict::Finding(new);
-    }
-    let complaints = known.into_iter().filter_map(|finding| match finding {
-        Finding::Complaint(complaint) => Some(complaint),
+fn is_budget(finding: &Finding) -> bool {
+    matches!(finding, Finding::Machine(outcome) if is_spent(*outcome))
+}
+
+/// Whether a limit of the host's ended the run, not the guest.
+fn is_spent(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Budget | Outcome::TimeUp | Outcome::HostSlow
+    )
+}
+
+/// Why a run that spent its budget says nothing. On the software engine it does:
+/// there the budget is counted in the guest's own instructions and time.
+fn inconclusive(engine: EngineKind, ending: &Ending) -> Option<&'static str> {
+    match (engine, ending) {
+        (_, Ending::Machine(Outcome::HostSlow)) => Some("the host's clock ran out"),
+        (EngineKind::Kvm, Ending::Machine(outcome)) if is_spent(*outcome) => {
+            Some("the budget is spent; only the software engine counts it")
+        }
         _ => None,
-    });
-    Verdict::BaseKernel(complaints.collect())
+    }
 }
 
 /// Everything that is wrong with an execution, before the control run.

@@ -135,10 +135,12 @@ fn describe(verdict: &Verdict) -> (&'static str, Vec<String>, Vec<String>) {
             let details = findings.iter().map(|finding| finding.to_string());
             ("finding", signatures.collect(), details.collect())
         }
-        Verdict::BaseKernel(complaints) => {
-            let signatures = complaints.iter().map(|complaint| complaint.signature());
+        Verdict::BaseKernel(findings) => {
+            let signatures = findings.iter().map(|finding| finding.signature());
             ("base-kernel", signatures.collect(), Vec::new())
         }
+        Verdict::Resource(why) => ("resource", Vec::new(), vec![(*why).to_owned()]),
+        Verdict::Inconclusive(why) => ("inconclusive", Vec::new(), vec![(*why).to_owned()]),
         Verdict::NotRun(why) => ("not-run", Vec::new(), vec![(*why).to_owned()]),
     }
 }

@@ -49,17 +49,115 @@ fn every_bad_ending_is_a_finding_with_a_name_of_its_own() {
 }
 
 #[test]
-fn what_the_control_run_says_too_is_the_base_kernels() {
+fn what_the_control_run_does_too_is_the_base_kernels() {
     let ours = complaints(WARNING);
     let finding = || vec![Finding::Complaint(ours[0].clone())];
-    assert_eq!(
-        without_base(finding(), &ours),
-        Verdict::BaseKernel(ours.clone())
-    );
-    assert_eq!(without_base(finding(), &[]), Verdict::Finding(finding()));
+    let loud = execution(Ending::Traced, WARNING);
+    let silent = execution(Ending::Traced, "");
+    let weigh = weigh::without_base;
+    assert_eq!(weigh(finding(), &loud), Verdict::BaseKernel(finding()));
+    assert_eq!(weigh(finding(), &silent), Verdict::Finding(finding()));
     let both = [finding(), vec![Finding::Stuck]].concat();
+    assert_eq!(weigh(both, &loud), Verdict::Finding(vec![Finding::Stuck]));
+
+    let machine = || vec![Finding::Machine(Outcome::IdleForever)];
+    let idle = execution(Ending::Machine(Outcome::IdleForever), "");
+    assert_eq!(weigh(machine(), &idle), Verdict::BaseKernel(machine()));
+    assert_eq!(weigh(machine(), &silent), Verdict::Finding(machine()));
+}
+
+fn violation() -> Finding {
+    let program = text::parse("t0 nop").unwrap();
+    let event = Event {
+        detail: Detail::Executed {
+            pid: 9,
+            tasks: 2,
+            descriptors: 0,
+        },
+        ..Event::default()
+    };
+    Finding::Violation(oracle::check(&program, &[event]).remove(0))
+}
+
+#[test]
+fn a_violation_stays_beside_complaints_of_the_base_kernel() {
+    let loud = execution(Ending::Traced, WARNING);
+    let ours = Finding::Complaint(complaints(WARNING)[0].clone());
     assert_eq!(
-        without_base(both, &ours),
-        Verdict::Finding(vec![Finding::Stuck])
+        weigh::without_base(vec![ours, violation()], &loud),
+        Verdict::Finding(vec![violation()])
     );
+}
+
+/// Lines as mm/oom_kill.c of Linux 6.12 prints them.
+const STARVED: &str = "init invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0\n\
+    Out of memory: Killed process 310 (init) total-vm:800kB\n";
+const DEADLOCKED: &str = "init invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0\n\
+    Kernel panic - not syncing: System is deadlocked on memory\n";
+
+#[test]
+fn memory_that_the_program_asked_for_is_no_finding() {
+    let few = text::parse("t0 async index=pause").unwrap();
+    let many = text::parse(&"t0 async index=pause repeat=63\n".repeat(4)).unwrap();
+    let silent = execution(Ending::Traced, "");
+    let hungry = execution(Ending::Traced, STARVED);
+    let found = || {
+        let ended = execution(Ending::Machine(Outcome::Panic { event: 1 }), DEADLOCKED);
+        [findings(&few, &ended), vec![violation(), Finding::Stuck]].concat()
+    };
+    let is_resource = |verdict| matches!(verdict, Verdict::Resource(_));
+    assert!(weigh::ran_out_of_memory(STARVED) && weigh::ran_out_of_memory(DEADLOCKED));
+    assert!(!weigh::ran_out_of_memory(WARNING));
+    assert!(is_resource(weigh::starved(&few, found(), &hungry)));
+    assert!(is_resource(weigh::starved(&many, found(), &silent)));
+    let leaks = Verdict::Finding(vec![Finding::OutOfMemory]);
+    assert_eq!(weigh::starved(&few, found(), &silent), leaks);
+    // A kernel that warns on its way is still wrong.
+    let warned = vec![Finding::Complaint(complaints(WARNING)[0].clone())];
+    let verdict = weigh::starved(&many, warned.clone(), &silent);
+    assert_eq!(verdict, Verdict::Finding(warned));
+}
+
+#[test]
+fn a_spent_budget_tells_only_on_the_software_engine() {
+    let spent = Ending::Machine(Outcome::Budget);
+    assert_eq!(inconclusive(EngineKind::Soft, &spent), None);
+    assert!(inconclusive(EngineKind::Kvm, &spent).is_some());
+    let slow = Ending::Machine(Outcome::HostSlow);
+    assert!(inconclusive(EngineKind::Soft, &slow).is_some());
+    let fault = Ending::Machine(Outcome::TripleFault);
+    assert_eq!(inconclusive(EngineKind::Kvm, &fault), None);
+    assert_eq!(inconclusive(EngineKind::Kvm, &Ending::Traced), None);
+}
+
+#[test]
+fn a_program_of_steps_that_end_must_end() {
+    let hung = |program: &str| {
+        let program = text::parse(program).unwrap();
+        let event = Event {
+            detail: Detail::End {
+                outcome: ProgramOutcome::Hung as u32,
+                tasks: 1,
+                pending: 0,
+                continuations: 1,
+                lost: 0,
+                ms: 0,
+            },
+            ..Event::default()
+        };
+        let mut execution = execution(Ending::Traced, "");
+        assert!(!weigh::is_hang(&program, &execution));
+        execution.events.push(event);
+        weigh::is_hang(&program, &execution)
+    };
+    assert!(hung("t0 async index=pause\nt0 await-status op=0 ticks=200"));
+    assert!(!hung(
+        "t0 async index=pause\nt0 await-status op=0 ticks=255"
+    ));
+    assert!(!hung("t0 async index=pause repeat=32"));
+    assert!(!hung("t0 plain index=pause"));
+    assert!(!hung("t0 async index=pause\nt1 send sig=stop"));
+    assert!(!hung("setup privilege=user nproc=1\nt0 async index=pause"));
+    assert!(hung("t0 create kind=pipe\nt0 async index=read a0=fd:0"));
+    assert!(!hung("t0 create kind=fuse0\nt0 async index=read a0=fd:0"));
 }
