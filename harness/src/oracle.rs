@@ -21,6 +21,7 @@ mod p6;
 mod p7;
 mod p8;
 mod p9;
+pub mod twin;
 
 use std::fmt;
 

@@ -135,6 +135,29 @@ pub fn judge(executor: &mut Executor, program: &Program) -> Result<Judged, Machi
     Ok(Judged { execution, verdict })
 }
 
+/// As [`judge`], and compares what is clean with its control run: twice the
+/// time, for what the model alone cannot know.
+///
+/// # Errors
+///
+/// The host failed.
+pub fn judge_with_twin(executor: &mut Executor, program: &Program) -> Result<Judged, MachineError> {
+    let judged = judge(executor, program)?;
+    if judged.verdict != Verdict::Clean {
+        return Ok(judged);
+    }
+    let control = executor.run(program, Flavour::Control)?;
+    let violations = oracle::twin::check(program, &judged.execution.events, &control.events);
+    if violations.is_empty() {
+        return Ok(judged);
+    }
+    let findings = violations.into_iter().map(Finding::Violation).collect();
+    Ok(Judged {
+        verdict: Verdict::Finding(findings),
+        ..judged
+    })
+}
+
 fn is_budget(finding: &Finding) -> bool {
     matches!(finding, Finding::Machine(outcome) if is_spent(*outcome))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use latefork_cpu::CpuModel;
 use latefork_harness::executor::Budget;
-use latefork_harness::verdict::{findings, judge};
+use latefork_harness::verdict::{findings, judge, judge_with_twin};
 use latefork_harness::{Ending, Executor, Finding, Guest, Template, Verdict};
 use latefork_vmm::engine::soft::SoftVcpu;
 use latefork_vmm::layout::{COVERAGE_MAP, COVERAGE_SIZE};
@@ -54,6 +54,25 @@ fn hardened_meets_every_scenario_and_no_oracle_objects() {
                 panic!("{name}: {}: {failure}", path.display());
             }
             assert_eq!(findings(&program, &execution), [], "{name}");
+            run += 1;
+        }
+    }
+    assert!(run > 50, "only {run} scenarios");
+}
+
+/// The verdict as users get it: with the control run where that decides, and
+/// with the twin.
+#[test]
+fn hardened_gives_what_the_plain_calls_give() {
+    let mut executor = executor("hardened");
+    let mut run = 0;
+    for path in scenario_files() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for scenario in scenarios(&text) {
+            let program = scenario.program().unwrap();
+            let judged = judge_with_twin(&mut executor, &program).unwrap();
+            let found = matches!(judged.verdict, Verdict::Finding(_));
+            assert!(!found, "{}: {:?}", scenario.name, judged.verdict);
             run += 1;
         }
     }

@@ -43,6 +43,13 @@ pub enum Fault {
         /// The status.
         status: i32,
     },
+    /// The same plain call gave another status or another result.
+    TwinDiffers {
+        /// The status through `async`.
+        status: i32,
+        /// What the plain call returned.
+        plain: i32,
+    },
     /// The status was written more than once.
     SecondStatus {
         /// How often it was seen to change.
@@ -160,6 +167,7 @@ impl Fault {
             Self::CanaryDamaged { .. } => "canary-damaged",
             Self::RestartCode { .. } => "restart-code",
             Self::StrangeStatus { .. } => "strange-status",
+            Self::TwinDiffers { .. } => "twin-differs",
             Self::SecondStatus { .. } => "second-status",
             Self::StatusMissing => "status-missing",
             Self::StatusLost => "status-lost",
@@ -209,6 +217,12 @@ impl fmt::Display for Fault {
             }
             Self::StrangeStatus { status } => {
                 write!(f, "stored {status}, which the function does not give here")
+            }
+            Self::TwinDiffers { status, plain } if status == plain => {
+                write!(f, "gave another result than the plain call ({plain})")
+            }
+            Self::TwinDiffers { status, plain } => {
+                write!(f, "stored {status} where the plain call gave {plain}")
             }
             Self::SecondStatus { changes } => write!(f, "changed its status {changes} times"),
             Self::StatusMissing => write!(f, "came back in its own task without a status"),

@@ -1,7 +1,10 @@
 //! What arrives in a status, and when (P3, P4); what a call leaves of its
 //! caller (P6, P7).
 
-use super::check_trace;
+use latefork_wire::text;
+
+use super::{check_trace, trace};
+use crate::oracle::{Violation, twin};
 
 /// `pause` with a signal for its process, recorded on faithful.
 const PAUSE: &str =
@@ -208,4 +211,45 @@ fn failed_clones_leave_room_for_as_many_as_before() {
     run(310, 2, &["P7 left-behind clones"]);
     // A worker may live still.
     run(311, 2, &[]);
+}
+
+/// A missing path, through `async` and plainly; recorded on hardened.
+const MISSING: &str = "t0 async index=access a0=path:1\n";
+const MISSING_ON_HARDENED: &str = "begin thread=0 tid=310 pid=310 parent=1 tasks=25 flavour=0 ms=1040
+    issued thread=0 op=0 tid=310 status=0x20000050 args=0x20000068 index=4 buffer=0 round=0 hash=0x4f43ebc5
+    returned thread=0 op=0 tid=310 value=0 from=310 continuations=1 status=-2 hash=0x4f43ebc5 canaries=0
+    status thread=0 op=0 tid=310 old=0x5aa5a55a new=-2 hash=0x4f43ebc5 changes=1 late=0
+    thread-end thread=0 tid=310 first=310
+    final thread=0 op=0 tid=310 continuations=1 status=-2 changes=1 hash=0x4f43ebc5 canaries=0 altered=0
+    victim tid=0 pid=310 status=0 over=1 tasks=1 ms=1040
+    end tid=0 outcome=0 tasks=1 pending=0 continuations=1 lost=0 ms=1040";
+const MISSING_PLAINLY: &str = "begin thread=0 tid=310 pid=310 parent=1 tasks=25 flavour=1 ms=1040
+    issued thread=0 op=0 tid=310 status=0x20000050 args=0x20000068 index=4 buffer=0 round=0 hash=0x4f43ebc5
+    returned thread=0 op=0 tid=310 value=0 from=310 continuations=1 status=-2 hash=0x4f43ebc5 canaries=0
+    status thread=0 op=0 tid=310 old=0x5aa5a55a new=-2 hash=0x4f43ebc5 changes=1 late=0
+    thread-end thread=0 tid=310 first=310
+    final thread=0 op=0 tid=310 continuations=1 status=-2 changes=1 hash=0x4f43ebc5 canaries=0 altered=0
+    victim tid=0 pid=310 status=0 over=1 tasks=1 ms=1040
+    end tid=0 outcome=0 tasks=1 pending=0 continuations=1 lost=0 ms=1040";
+
+#[test]
+fn a_twin_gives_the_same() {
+    let compare = |program: &str, events: &str, control: &str, expected: &[&str]| {
+        let program = text::parse(program).unwrap();
+        let found = twin::check(&program, &trace(events), &trace(control));
+        let seen: Vec<String> = found.iter().map(Violation::signature).collect();
+        assert_eq!(seen, expected);
+    };
+    let run = MISSING_ON_HARDENED;
+    let differs = ["P3 twin-differs access"];
+    compare(MISSING, run, MISSING_PLAINLY, &[]);
+    let other = run.replace("=-2 ", "=-13 ");
+    assert_ne!(other, run);
+    compare(MISSING, &other, MISSING_PLAINLY, &differs);
+    // Two runs through async prove nothing, nor does one that a signal may meet.
+    compare(MISSING, &other, run, &[]);
+    let disturbed = format!("{MISSING}t0 send sig=usr1\n");
+    compare(&disturbed, &other, MISSING_PLAINLY, &[]);
+    let named = MISSING.replace("path:1", "path:13");
+    compare(&named, &other, MISSING_PLAINLY, &[]);
 }
