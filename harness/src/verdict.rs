@@ -130,7 +130,7 @@ pub fn judge(executor: &mut Executor, program: &Program) -> Result<Judged, Machi
     let control = executor.run(program, Flavour::Control)?;
     let verdict = match starved {
         true => weigh::starved(program, findings, &control),
-        false => weigh::without_base(findings, &control),
+        false => weigh::without_base(program, findings, &control),
     };
     Ok(Judged { execution, verdict })
 }

@@ -72,9 +72,14 @@ fn ends_by_itself(program: &Program) -> bool {
         Op::Send(send) => matches!(send.sig, Sig::Kill | Sig::Stop | Sig::Tstp),
         _ => false,
     };
-    program.setup.ending != Ending::Kill
-        && !any(program, interferes)
-        && !allocations_may_fail(program)
+    // The group's exit is the last thread's, unless that leaves by a step.
+    let leaves = any(program, |op| matches!(op, Op::Exit(_)));
+    let all_exit = match program.setup.ending {
+        Ending::Kill => false,
+        Ending::Exit => true,
+        Ending::ExitGroup => !leaves || is_sequential(program),
+    };
+    all_exit && !any(program, interferes) && !allocations_may_fail(program)
 }
 
 /// The code with which a program of one thread leaves, if that is certain.

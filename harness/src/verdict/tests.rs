@@ -54,7 +54,8 @@ fn what_the_control_run_does_too_is_the_base_kernels() {
     let finding = || vec![Finding::Complaint(ours[0].clone())];
     let loud = execution(Ending::Traced, WARNING);
     let silent = execution(Ending::Traced, "");
-    let weigh = weigh::without_base;
+    let program = text::parse("t0 nop").unwrap();
+    let weigh = |findings, control: &_| weigh::without_base(&program, findings, control);
     assert_eq!(weigh(finding(), &loud), Verdict::BaseKernel(finding()));
     assert_eq!(weigh(finding(), &silent), Verdict::Finding(finding()));
     let both = [finding(), vec![Finding::Stuck]].concat();
@@ -81,10 +82,11 @@ fn violation() -> Finding {
 
 #[test]
 fn a_violation_stays_beside_complaints_of_the_base_kernel() {
+    let program = text::parse("t0 nop").unwrap();
     let loud = execution(Ending::Traced, WARNING);
     let ours = Finding::Complaint(complaints(WARNING)[0].clone());
     assert_eq!(
-        weigh::without_base(vec![ours, violation()], &loud),
+        weigh::without_base(&program, vec![ours, violation()], &loud),
         Verdict::Finding(vec![violation()])
     );
 }
@@ -160,4 +162,32 @@ fn a_program_of_steps_that_end_must_end() {
     assert!(!hung("setup privilege=user nproc=1\nt0 async index=pause"));
     assert!(hung("t0 create kind=pipe\nt0 async index=read a0=fd:0"));
     assert!(!hung("t0 create kind=fuse0\nt0 async index=read a0=fd:0"));
+}
+
+/// Recorded on hardened, where a call at RLIMIT_NPROC met a withheld lookup.
+const WITHHELD: &str = "INFO: task init:312 blocked for more than 2 seconds.
+Call Trace:
+ __schedule+0x23c/0x5a0
+ ? prepare_to_wait_event+0x112/0x1b0
+ schedule+0x28/0xd0
+ __fuse_simple_request+0x312/0x6c0
+ fuse_dentry_revalidate+0x1bc/0x500
+";
+
+#[test]
+fn a_task_that_waits_for_what_the_program_withholds_is_no_finding() {
+    let silent = execution(Ending::Traced, "");
+    let weigh = |program: &str, console: &str| {
+        let program = text::parse(program).unwrap();
+        let found = vec![Finding::Complaint(complaints(console)[0].clone())];
+        weigh::without_base(&program, found, &silent)
+    };
+    let holds = "t0 fuse file=0 action=hold on=lookup";
+    let is_base = |verdict| matches!(verdict, Verdict::BaseKernel(_));
+    assert!(is_base(weigh(holds, WITHHELD)));
+    assert!(!is_base(weigh("t0 nop", WITHHELD)));
+    let elsewhere = WITHHELD.replace("__fuse_simple_request", "pipe_read");
+    let elsewhere = elsewhere.replace("fuse_dentry_revalidate", "vfs_read");
+    assert!(!is_base(weigh(holds, &elsewhere)));
+    assert!(!is_base(weigh(holds, WARNING)));
 }

@@ -1,11 +1,11 @@
 //! Findings against the control run, and against what the program asked for.
 
-use latefork_wire::op::{Op, PrivilegeCase, Sig};
+use latefork_wire::op::{FuseAction, Op, PrivilegeCase, Sig};
 use latefork_wire::program::Program;
 use latefork_wire::trace::Outcome as ProgramOutcome;
 
 use super::{Finding, Verdict, outcome};
-use crate::complaint::complaints;
+use crate::complaint::{Complaint, complaints};
 use crate::executor::{Ending, Execution};
 
 /// What mm/oom_kill.c says when memory is gone.
@@ -26,10 +26,17 @@ pub(super) fn ran_out_of_memory(console: &str) -> bool {
 }
 
 /// What is left of `findings` when the control run's are taken away.
-pub(super) fn without_base(findings: Vec<Finding>, control: &Execution) -> Verdict {
+pub(super) fn without_base(
+    program: &Program,
+    findings: Vec<Finding>,
+    control: &Execution,
+) -> Verdict {
     let base = complaints(&control.console);
     let is_base = |finding: &Finding| match finding {
-        Finding::Complaint(complaint) => base.iter().any(|known| known.title == complaint.title),
+        Finding::Complaint(complaint) => {
+            let recurs = base.iter().any(|known| known.title == complaint.title);
+            recurs || is_withheld(program, complaint)
+        }
         Finding::Machine(ended) => control.ending == Ending::Machine(*ended),
         Finding::Agent(error) => control.ending == Ending::AgentLost(error.clone()),
         Finding::Stuck => outcome(&control.events) == Some(ProgramOutcome::Stuck),
@@ -43,6 +50,21 @@ pub(super) fn without_base(findings: Vec<Finding>, control: &Execution) -> Verdi
     }
 }
 
+/// Whether a task hangs in FUSE, or behind a lock, while the program itself
+/// withholds replies. Linux waits for those without an end, and whether the call
+/// at that point is a worker's or (after a failed clone) the thread's own may
+/// differ from the control run.
+fn is_withheld(program: &Program, complaint: &Complaint) -> bool {
+    let holds = |op: &Op| matches!(op, Op::Fuse(fuse) if fuse.action == FuseAction::Hold);
+    let waits = |frame: &String| {
+        let lock = ["schedule_preempt_disabled", "rwsem_down", "__mutex_lock"];
+        frame.contains("fuse") || lock.iter().any(|name| frame.starts_with(name))
+    };
+    complaint.title.starts_with("INFO: task ")
+        && complaint.frames.iter().any(waits)
+        && program.steps.iter().any(|step| holds(&step.op))
+}
+
 /// A run that ran out of memory: complaints count, for a kernel must bear that;
 /// what the agent saw or became does not.
 pub(super) fn starved(program: &Program, findings: Vec<Finding>, control: &Execution) -> Verdict {
@@ -52,7 +74,7 @@ pub(super) fn starved(program: &Program, findings: Vec<Finding>, control: &Execu
     };
     let complaints: Vec<Finding> = findings.into_iter().filter(counts).collect();
     if !complaints.is_empty() {
-        return without_base(complaints, control);
+        return without_base(program, complaints, control);
     }
     if ran_out_of_memory(&control.console) {
         return Verdict::Resource("the control run runs out of memory too");
