@@ -212,22 +212,36 @@ fn stable(word: &str) -> Option<String> {
         return Some(function);
     }
     let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let digits = bare.trim_start_matches("0x").trim_start_matches('-');
-    let number = !digits.is_empty()
-        && digits.bytes().all(|b| b.is_ascii_hexdigit())
-        && digits.bytes().any(|b| b.is_ascii_digit());
-    if number || ["CPU:", "PID:", "#PF:", "SMP", "PREEMPT"].contains(&word) {
+    if is_number(bare) || ["CPU:", "PID:", "#PF:", "SMP", "PREEMPT"].contains(&word) {
         return None;
     }
-    // file.c:123 and name:123
+    // (prev=c0c3a2ac): an address; exitcode=0x0000000b is none.
+    if let Some((name, value)) = word.split_once('=')
+        && word.starts_with('(')
+        && is_number(value.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
+    {
+        return Some(name.trim_start_matches('(').to_owned());
+    }
+    // file.c:123, file.c:123! and name:123
     match word.split_once(':') {
         Some((name, rest))
-            if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b':') =>
+            if rest.starts_with(|c: char| c.is_ascii_digit())
+                && rest
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || b":!".contains(&b)) =>
         {
             Some(name.to_owned())
         }
         _ => Some(word.to_owned()),
     }
+}
+
+/// Whether a word without its punctuation is a number or an address.
+fn is_number(bare: &str) -> bool {
+    let digits = bare.trim_start_matches("0x").trim_start_matches('-');
+    !digits.is_empty()
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && digits.bytes().any(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -282,8 +282,10 @@ events! {
     }
     /// A counter of the leak check.
     17 "leak" Leak {
-        /// Which: 0 tasks, 1 slab KiB, 2 free KiB, 3 open files, 4 inodes,
-        /// 5 task_struct objects, 6 process ids.
+        /// Which: 0 tasks, 1 free KiB, then objects of the slab caches
+        /// 2 task_struct, 3 signal_cache, 4 sighand_cache, 5 files_cache,
+        /// 6 fs_cache, 7 mm_struct, 8 vm_area_struct, 9 cred_jar, 10 pid,
+        /// 11 filp.
         what,
         /// After N repetitions.
         once,

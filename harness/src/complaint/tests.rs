@@ -117,3 +117,23 @@ fn any_text_has_a_bounded_title() {
     let found = complaints(&long);
     assert!(found[0].title.len() <= LONGEST_TITLE);
 }
+
+#[test]
+fn addresses_in_brackets_and_lines_of_bugs_are_left_out() {
+    let console = |address: &str, line: u32| {
+        format!(
+            "list_del corruption. prev->next should be {address}, but was 00000000. (prev={address})\n\
+             kernel BUG at lib/list_debug.c:{line}!\n"
+        )
+    };
+    let one = complaints(&console("c0c3a2ac", 62));
+    assert_eq!(one, complaints(&console("c1d3a30c", 65)));
+    let titles: Vec<&str> = one.iter().map(|known| known.title.as_str()).collect();
+    assert_eq!(
+        titles,
+        [
+            "list_del corruption. prev->next should be but was prev",
+            "kernel BUG at lib/list_debug.c"
+        ]
+    );
+}
