@@ -22,8 +22,20 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 clocksource=jiffies lpj=100
 pub struct GuestError {
     what: &'static str,
     path: PathBuf,
-    mend: &'static str,
+    mend: String,
     source: io::Error,
+}
+
+/// The command that makes the kernel at `path`: its folder is named by flavour
+/// and configuration.
+fn kernel_command(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::file_name);
+    let name = folder.map(|name| name.to_string_lossy().into_owned());
+    let flavour = match name {
+        Some(name) if name.starts_with("faithful") => "faithful",
+        _ => "hardened",
+    };
+    format!("cargo xtask kernel --flavour {flavour}")
 }
 
 /// A guest, before its first instruction.
@@ -51,8 +63,8 @@ impl Guest {
             })
         };
         Ok(Self::new(
-            read(kernel, "kernel image", "cargo xtask kernel")?,
-            read(initramfs, "initramfs", "cargo xtask agent")?,
+            read(kernel, "kernel image", kernel_command(kernel))?,
+            read(initramfs, "initramfs", "cargo xtask initramfs".to_owned())?,
         ))
     }
 
@@ -148,6 +160,10 @@ mod tests {
         std::fs::write(&there, b"").unwrap();
         let missing = folder.path().join("initramfs.cpio");
         let error = Guest::read(&there, &missing).unwrap_err();
-        assert_eq!((error.path, error.mend), (missing, "cargo xtask agent"));
+        assert_eq!(error.path, missing);
+        assert_eq!(error.mend, "cargo xtask initramfs");
+        let kernel = folder.path().join("faithful-fuzz/vmlinux");
+        let error = Guest::read(&kernel, &missing).unwrap_err();
+        assert_eq!(error.mend, "cargo xtask kernel --flavour faithful");
     }
 }

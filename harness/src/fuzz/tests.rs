@@ -8,7 +8,10 @@ fn missing_images_are_named_with_the_command_that_makes_them() {
     let place = Place::new(root.path(), None).unwrap();
     let error = Session::open("everything", place).unwrap_err().to_string();
     assert!(error.contains("hardened-fuzz/vmlinux"), "{error}");
-    assert!(error.contains("`cargo xtask kernel"), "{error}");
+    assert!(
+        error.contains("`cargo xtask kernel --flavour hardened`"),
+        "{error}"
+    );
     assert!(!error.contains('\n'), "{error}");
 }
 
