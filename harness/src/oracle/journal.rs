@@ -1,6 +1,7 @@
 //! A trace put in order by calls.
 
 use latefork_wire::call::{Call, DESCRIPTORS};
+use latefork_wire::layout::STATUS_UNWRITTEN;
 use latefork_wire::op::Op;
 use latefork_wire::program::Program;
 use latefork_wire::trace::{Detail, Event, NO_OP, Outcome};
@@ -24,6 +25,7 @@ pub struct Journal<'a> {
     pub lost: u32,
     control: bool,
     touched: [bool; 64],
+    early: Vec<u8>,
 }
 
 /// One issue of a call: `async` entered, and what it returned.
@@ -89,6 +91,7 @@ impl<'a> Journal<'a> {
             lost: 0,
             control: false,
             touched: [false; 64],
+            early: Vec::new(),
         };
         for event in events {
             journal.read(event);
@@ -142,8 +145,11 @@ impl<'a> Journal<'a> {
             Detail::Final { continuations, .. } | Detail::Second { continuations, .. } => {
                 self.note_continuations(op, continuations);
             }
-            Detail::Status { .. } => {
-                if let Some(touched) = self.touched.get_mut(usize::from(op)) {
+            Detail::Status { new, .. } => {
+                let issued = self.issues.iter().any(|issue| issue.op == op);
+                if !issued || new == STATUS_UNWRITTEN {
+                    self.early.extend(Some(op));
+                } else if let Some(touched) = self.touched.get_mut(usize::from(op)) {
                     *touched = true;
                 }
             }
@@ -175,6 +181,12 @@ impl<'a> Journal<'a> {
     /// Whether this is a control run, in which `async` is not called.
     pub fn is_control(&self) -> bool {
         self.control
+    }
+
+    /// Whether another thread looked at the status of operation `op` before its
+    /// cells were ready: what was seen then, and counted, is no status.
+    pub fn was_seen_early(&self, op: u8) -> bool {
+        self.early.contains(&op)
     }
 
     /// Whether the status of operation `op` was ever seen to change.

@@ -27,6 +27,9 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
         if !status_is_its_own(journal.program, issue.op) || journal.came_back(issue.op) != 1 {
             return None;
         }
+        if journal.was_seen_early(issue.op) {
+            return None;
+        }
         let fault = judge(journal, issue)?;
         Some(Journal::violation(Property::Status, issue, fault))
     });

@@ -17,6 +17,7 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
     let faults = journal.issues.iter().filter_map(|issue| {
         let judged = issue.buffer != 0
             && issue.index != FUTEX
+            && !journal.was_seen_early(issue.op)
             && journal.came_back(issue.op) == 1
             && status_is_its_own(journal.program, issue.op);
         (judged && changed_later(journal, issue))

@@ -44,7 +44,10 @@ pub fn check(program: &Program, events: &[Event], control: &[Event]) -> Vec<Viol
         let (Some(mine), Some(plain)) = (given(&journal, issue.op), given(&twin, issue.op)) else {
             break;
         };
-        let judged = status_is_its_own(program, issue.op) && is_decided(call);
+        let early = [&journal, &twin]
+            .iter()
+            .any(|run| run.was_seen_early(issue.op));
+        let judged = !early && status_is_its_own(program, issue.op) && is_decided(call);
         if judged && mine != plain {
             let fault = Fault::TwinDiffers {
                 status: mine.status.cast_signed(),

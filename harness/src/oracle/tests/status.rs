@@ -253,3 +253,18 @@ fn a_twin_gives_the_same() {
     let named = MISSING.replace("path:1", "path:13");
     compare(&named, &other, MISSING_PLAINLY, &[]);
 }
+
+/// Another thread awaits a status before its call is prepared; recorded on
+/// hardened.
+#[test]
+fn what_is_seen_before_the_call_is_no_status() {
+    let program = "t2 async index=stat64 a0=path a1=own args=slot:2\nt0 await-status op=0\n";
+    let early = "status thread=2 op=0 tid=312 old=0 new=0x5aa5a55a hash=1 changes=1 late=1\n";
+    let events = "issued thread=2 op=0 tid=312 status=0x20000050 args=0x28020100 index=0 buffer=0x200000a0 hash=1
+        returned thread=2 op=0 tid=312 value=-14 from=312 continuations=1 status=0x5aa5a55a hash=1
+        final thread=2 op=0 tid=312 continuations=1 status=0x5aa5a55a changes=2 hash=1";
+    check_trace(program, &format!("{early}{events}"), &[]);
+    let written = "status thread=2 op=0 tid=312 old=0x5aa5a55a new=3 hash=1 changes=2 late=1";
+    let expected = ["P2 status-written stat64"];
+    check_trace(program, &format!("{early}{events}\n{written}"), &expected);
+}
