@@ -42,6 +42,9 @@ struct Explanation {
     mask: fn(Context<'_>, &mut Outcome, &mut Outcome),
 }
 
+/// EFLAGS.AC.
+const ALIGNMENT_CHECK: u32 = 1 << 18;
+
 const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         name: "flags that the manual leaves undefined",
@@ -188,6 +191,25 @@ const EXPLANATIONS: &[Explanation] = &[
                     .is_some_and(|fault| fault.vector == 6 || fault.error & 0x10 != 0)
         },
         mask: |_, host, ours| *host = ours.clone(),
+    },
+    Explanation {
+        name: "FXSAVE and FXRSTOR of a misaligned area with alignment checks on: whether #AC or \
+               #GP is signaled varies with the implementation",
+        applies: |context, host, ours| {
+            let alignment_faults = |outcome: &Outcome| {
+                outcome
+                    .fault
+                    .is_some_and(|fault| fault.error == 0 && matches!(fault.vector, 13 | 17))
+            };
+            matches!(
+                context.instruction.mnemonic(),
+                Mnemonic::Fxsave | Mnemonic::Fxrstor
+            ) && context.case.registers.eflags & ALIGNMENT_CHECK != 0
+                && !context.operand_address().is_multiple_of(16)
+                && alignment_faults(host)
+                && alignment_faults(ours)
+        },
+        mask: |_, host, ours| host.fault = ours.fault,
     },
     Explanation {
         name: "RCPPS, RCPSS, RSQRTPS, RSQRTSS: any result within 1.5 * 2^-12 is right",
