@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up, guest builds and checks of this repository.
 
 mod agent;
+mod apt;
 mod cpu_diff;
 mod guest_test;
 mod initramfs;

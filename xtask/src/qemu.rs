@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::sh;
+use crate::apt;
 
 const PROGRAM: &str = "qemu-system-i386";
 const PACKAGE: &str = "qemu-system-x86";
@@ -58,23 +58,13 @@ pub(crate) fn ensure() -> Result<()> {
     if version.status().is_ok() {
         return Ok(());
     }
-    let id = Command::new("id").arg("-u").output()?;
-    let install = ["install", "-y", "--no-install-recommends", PACKAGE];
-    if id.stdout.trim_ascii() != b"0" {
+    if !apt::is_root()? {
         bail!(
-            "{PROGRAM} is missing; install it with: sudo apt-get {}",
-            install.join(" ")
+            "{PROGRAM} is missing; install it with: {}",
+            apt::hint(&[PACKAGE])
         );
     }
-    eprintln!("installing {PACKAGE}");
-    for arguments in [&["update"][..], &install] {
-        sh::run(
-            sh::command("apt-get", arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdout(Stdio::null()),
-        )?;
-    }
-    Ok(())
+    apt::install(&[PACKAGE])
 }
 
 impl Boot<'_> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sh;
+use crate::{apt, sh};
 
 const TARGET: &str = "i586-unknown-linux-musl";
 const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
@@ -128,24 +128,13 @@ fn obtain() -> Result<()> {
     if rustup.status().is_ok_and(|status| status.success()) {
         return Ok(());
     }
-    let install = ["install", "-y", "--no-install-recommends"];
-    let is_root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    if !is_root || !Path::new("/usr/bin/apt-get").exists() {
+    if !apt::is_root()? || !Path::new("/usr/bin/apt-get").exists() {
         bail!(
-            "no compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian `sudo apt-get {} {}`",
-            install.join(" "),
-            PACKAGES.join(" ")
+            "no compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian `{}`",
+            apt::hint(&PACKAGES)
         );
     }
-    eprintln!("installing {}", PACKAGES.join(" "));
-    for arguments in [&["update"][..], &[&install[..], &PACKAGES].concat()] {
-        sh::run(
-            sh::command("apt-get", arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdout(Stdio::null()),
-        )?;
-    }
-    Ok(())
+    apt::install(&PACKAGES)
 }
 
 fn output(command: &mut Command) -> Result<String> {

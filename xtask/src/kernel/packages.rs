@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 
 use super::source;
-use crate::sh;
+use crate::{apt, sh};
 
 /// Debian packages of the tools.
 const TOOLS: &[&str] = &[
@@ -51,24 +51,13 @@ fn install(wanted: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let install = ["install", "-y", "--no-install-recommends"];
-    if !is_root()? {
+    if !apt::is_root()? {
         bail!(
-            "missing packages; install them with: sudo apt-get {} {}",
-            install.join(" "),
-            missing.join(" ")
+            "missing packages; install them with: {}",
+            apt::hint(&missing)
         );
     }
-    eprintln!("installing {}", missing.join(" "));
-    let apt = |arguments: &[&str]| {
-        sh::run(
-            sh::command("apt-get", arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdout(Stdio::null()),
-        )
-    };
-    apt(&["update"])?;
-    apt(&[&install[..], &missing].concat())
+    apt::install(&missing)
 }
 
 fn ensure_programs() -> Result<()> {
@@ -120,20 +109,12 @@ fn missing_packages<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
         .collect())
 }
 
-fn is_root() -> Result<bool> {
-    let output = sh::command("id", &["-u"]).output()?;
-    Ok(output.stdout.trim_ascii() == b"0")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_package_that_nobody_has_is_missing() {
-        if !starts("dpkg-query") {
-            return assert!(!PROGRAMS.is_empty());
-        }
         let missing = missing_packages(&["dpkg", "latefork-no-such-package"]).unwrap();
         assert_eq!(missing, ["latefork-no-such-package"]);
     }
