@@ -156,7 +156,20 @@ impl Core {
     fn real_transfer(&mut self, memory: &Memory<'_>, transfer: Transfer) -> Result<Flow, Raised> {
         let offset = transfer.width.cut(transfer.offset);
         let code = self.real_segment(seg::CS, transfer.selector);
-        self.check_entry(&code, offset, Ext::PROGRAM)?;
+        self.enter_code(memory, transfer, code, offset, Ext::PROGRAM)
+    }
+
+    /// The end of a transfer that keeps ring and stack: checks the entry, pushes
+    /// the return address of a call, loads CS and EIP.
+    fn enter_code(
+        &mut self,
+        memory: &Memory<'_>,
+        transfer: Transfer,
+        code: Segment,
+        offset: u32,
+        ext: Ext,
+    ) -> Result<Flow, Raised> {
+        self.check_entry(&code, offset, ext)?;
         if transfer.verb == Verb::Call {
             self.push_return(memory, transfer, Stack::current(self, 0))?;
         }
@@ -197,13 +210,7 @@ impl Core {
         }
         let offset = transfer.width.cut(transfer.offset);
         let code = self.code_segment(memory, selector, target, self.cpl, Ext::PROGRAM)?;
-        self.check_entry(&code, offset, Ext::PROGRAM)?;
-        if transfer.verb == Verb::Call {
-            self.push_return(memory, transfer, Stack::current(self, 0))?;
-        }
-        self.set_segment(seg::CS, code);
-        self.eip = offset;
-        Ok(Flow::End)
+        self.enter_code(memory, transfer, code, offset, Ext::PROGRAM)
     }
 
     fn through_call_gate(
@@ -233,13 +240,7 @@ impl Core {
         if inner {
             return self.call_inner(memory, through, gate, code);
         }
-        self.check_entry(&code, offset, ext)?;
-        if transfer.verb == Verb::Call {
-            self.push_return(memory, through, Stack::current(self, 0))?;
-        }
-        self.set_segment(seg::CS, code);
-        self.eip = offset;
-        Ok(Flow::End)
+        self.enter_code(memory, through, code, offset, ext)
     }
 
     /// A call to an inner ring: new stack, old SS:ESP, parameters, return.
