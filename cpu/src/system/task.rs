@@ -1,6 +1,10 @@
 //! Task state segments: stacks of inner rings, and task switches (SDM vol. 3,
 //! chapter 7).
 
+mod layout;
+
+pub(super) use layout::Layout;
+
 use crate::access::SUPERVISOR;
 use crate::exit::Exit;
 use crate::flags;
@@ -40,65 +44,6 @@ pub(crate) struct Departure {
     /// EFLAGS to save.
     pub(crate) eflags: u32,
     pub(crate) ext: Ext,
-}
-
-/// Offsets in a TSS, and the size of its fields.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) width: Width,
-    /// The smallest limit.
-    limit: u32,
-    /// SP0 or ESP0; SS0 follows, then rings 1 and 2.
-    stacks: u32,
-    cr3: Option<u32>,
-    eip: u32,
-    eflags: u32,
-    /// EAX to EDI.
-    regs: u32,
-    /// ES, CS, SS, DS, and FS, GS if there are `segments` of them.
-    selectors: u32,
-    segments: u8,
-    ldt: u32,
-    /// The word with the T bit.
-    trap: Option<u32>,
-}
-
-const WIDE: Layout = Layout {
-    width: Width::Dword,
-    limit: 0x67,
-    stacks: 0x04,
-    cr3: Some(0x1c),
-    eip: 0x20,
-    eflags: 0x24,
-    regs: 0x28,
-    selectors: 0x48,
-    segments: 6,
-    ldt: 0x60,
-    trap: Some(0x64),
-};
-
-const NARROW: Layout = Layout {
-    width: Width::Word,
-    limit: 0x2b,
-    stacks: 0x02,
-    cr3: None,
-    eip: 0x0e,
-    eflags: 0x10,
-    regs: 0x12,
-    selectors: 0x22,
-    segments: 4,
-    ldt: 0x2a,
-    trap: None,
-};
-
-impl Layout {
-    fn of(wide: bool) -> Self {
-        if wide { WIDE } else { NARROW }
-    }
-
-    fn of_register(tr: &Segment) -> Self {
-        Self::of(u32::from(tr.attributes) & kind::WIDE != 0)
-    }
 }
 
 /// What a task switch loads.
@@ -361,23 +306,5 @@ impl Core {
     /// Whether TR holds a 32-bit TSS, the only kind with an I/O bitmap.
     pub(crate) fn has_io_bitmap(&self) -> bool {
         self.tr.has(attr::PRESENT) && u32::from(self.tr.attributes) & kind::WIDE != 0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registers::gpr;
-    use crate::segment::seg;
-
-    #[test]
-    fn fields_stand_where_figures_7_2_and_7_10_put_them() {
-        let esp = WIDE.regs + 4 * u32::try_from(gpr::ESP).unwrap();
-        assert_eq!((esp, WIDE.selectors + 4 * u32::from(seg::GS)), (0x38, 0x5c));
-        let sp = NARROW.regs + 2 * u32::try_from(gpr::ESP).unwrap();
-        assert_eq!(
-            (sp, NARROW.selectors + 2 * u32::from(seg::DS)),
-            (0x1a, 0x28)
-        );
     }
 }
