@@ -11,6 +11,7 @@
 //!   program, run until the trace is whole.
 //! * [`oracle`]: which outcomes a program allows, by property. [`complaint`]:
 //!   what the kernel says of itself on the console. [`verdict`]: both together.
+//! * [`replay`]: what is recorded of a run, and whether another gives the same.
 //! * [`fuzz`]: all of that for one input of a fuzz target. [`mutate`]: how
 //!   inputs are made from others.
 //!
@@ -23,6 +24,7 @@ pub mod guest;
 pub mod link;
 pub mod mutate;
 pub mod oracle;
+pub mod replay;
 pub mod template;
 pub mod verdict;
 

@@ -90,6 +90,36 @@ pub enum Verdict {
     NotRun(&'static str),
 }
 
+impl Verdict {
+    /// The name in reports and records.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Finding(_) => "finding",
+            Self::BaseKernel(_) => "base-kernel",
+            Self::Resource(_) => "resource",
+            Self::Inconclusive(_) => "inconclusive",
+            Self::NotRun(_) => "not-run",
+        }
+    }
+
+    /// What was found, the base kernel's included.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Finding(findings) | Self::BaseKernel(findings) => findings,
+            _ => &[],
+        }
+    }
+
+    /// Why it is no more than this, where something can be said.
+    pub const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Resource(why) | Self::Inconclusive(why) | Self::NotRun(why) => Some(why),
+            Self::Clean | Self::Finding(_) | Self::BaseKernel(_) => None,
+        }
+    }
+}
+
 /// An execution with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
