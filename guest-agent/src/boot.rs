@@ -14,9 +14,6 @@ use crate::supervise::Supervisor;
 use crate::sys::{self, Fd};
 use crate::{console, files, helper, link, memory, random, rt, victim};
 
-/// Process id that the helper gets, and keeps, so that with pid_max at 301
-/// none is free (ids wrap to 300).
-const HELPER_PID: i32 = 300;
 /// Ids from 301 to here are free while programs run.
 const LAST_FREE_PID: i32 = 309;
 
@@ -38,7 +35,7 @@ pub fn run() -> ! {
     }
     files::make();
     allow_failures();
-    burn_pids(HELPER_PID - 1);
+    burn_pids(helper::PID as i32 - 1);
     let fuse = mount_fuse();
     start_helper(fuse);
     burn_pids(LAST_FREE_PID);

@@ -19,6 +19,10 @@ pub const KICK_WRITE: Fd = 109;
 /// /dev/fuse.
 pub const FUSE_FD: Fd = 110;
 
+/// Process id that the helper gets, and keeps, so that with pid_max at 301 none
+/// is free (ids wrap to 300).
+pub const PID: u32 = 300;
+
 /// What the helper is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

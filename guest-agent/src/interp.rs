@@ -1,5 +1,6 @@
 //! Runs a program's steps, in the victim.
 
+pub mod account;
 pub mod calls;
 mod control;
 mod memory_ops;
@@ -112,16 +113,16 @@ fn run_op(context: Context, op: &Op) -> Flow {
         Op::Touch(touch) => Flow::Done(memory_ops::touch(context, touch)),
         Op::Handle(handle) => Flow::Done(signals::handle(handle)),
         Op::Mask(mask) => Flow::Done(signals::mask(mask)),
-        Op::Send(send) => Flow::Done(signals::send(send)),
+        Op::Send(send) => Flow::Done(signals::send(context, send)),
         Op::AltStack(stack) => Flow::Done(signals::altstack(context, stack)),
         Op::Timer(timer) => Flow::Done(signals::timer(context, timer)),
         Op::SigWait(wait) => Flow::Done(signals::sigwait(wait)),
         Op::Spawn(spawn) => Flow::Done(process::spawn(spawn)),
         Op::Fork(fork) => process::fork(context, fork),
         Op::Wait(wait) => process::wait(context, wait),
-        Op::Exec(exec) => Flow::Done(process::exec(exec)),
+        Op::Exec(exec) => Flow::Done(process::exec(context, exec)),
         Op::Exit(exit) => process::exit(context, exit),
-        Op::ExitGroup(exit) => process::exit_group(exit),
+        Op::ExitGroup(exit) => process::exit_group(context, exit),
         Op::Ptrace(trace) => Flow::Done(process::ptrace(trace)),
         Op::Raise(raise) => Flow::Done(order::raise(raise)),
         Op::Await(flag) => Flow::Done(order::await_flag(flag)),

@@ -19,8 +19,11 @@ const CACHES: [&[u8]; 10] = [
     b"filp ",
 ];
 
-/// Number of counters: tasks, free KiB, the caches.
-const COUNT: usize = 2 + CACHES.len();
+/// Lines of /proc/meminfo, in KiB.
+const MEMORY: [&[u8]; 3] = [b"SUnreclaim:", b"KernelStack:", b"PageTables:"];
+
+/// Number of counters: tasks, free KiB, the caches, lines of /proc/meminfo.
+const COUNT: usize = 2 + CACHES.len() + MEMORY.len();
 
 /// What is counted.
 #[derive(Clone, Copy, Default)]
@@ -42,6 +45,7 @@ pub fn measure() -> Counters {
     sys::call(116, &[info.as_mut_ptr() as u32]);
     counters[1] = info[5] / 1024;
     count_objects(&mut counters[2..]);
+    counters[2 + CACHES.len()..].copy_from_slice(&memory_kib());
     Counters(counters)
 }
 
@@ -57,6 +61,21 @@ fn shrink(cache: &[u8]) {
     if let Ok(path) = core::str::from_utf8(&path[..at]) {
         sys::write_file(path, b"1");
     }
+}
+
+/// What /proc/meminfo says of slabs, kernel stacks and page tables, in KiB.
+pub fn memory_kib() -> [u32; 3] {
+    let mut room = [0; 2048];
+    let text = sys::read_file("/proc/meminfo", &mut room).unwrap_or(b"");
+    let mut found = [0; 3];
+    for line in text.split(|byte| *byte == b'\n') {
+        for (place, name) in found.iter_mut().zip(MEMORY) {
+            if line.starts_with(name) {
+                *place = first_number(&line[name.len()..]);
+            }
+        }
+    }
+    found
 }
 
 static mut ROOM: [u8; 16 * 1024] = [0; 16 * 1024];

@@ -43,6 +43,8 @@ use crate::shared::Reporter;
 /// The entry, with the stack as the kernel left it: argc, argv, 0, envp.
 #[unsafe(no_mangle)]
 extern "C" fn agent_main(stack: *const u32) -> ! {
+    // SAFETY: it is that stack.
+    unsafe { rt::note_capabilities(stack) };
     let argument = |at: usize| {
         // SAFETY: argc words of argv follow argc; each points to a string
         // that ends in a zero.

@@ -221,6 +221,61 @@ pub fn buffer_hash(op: OpIndex, index: u32) -> u32 {
     }))
 }
 
+/// How many bytes of the result buffer at `at` can be read without waiting, at
+/// most as many as an own buffer has, and their hash as [`buffer_hash`] makes
+/// it.
+pub fn result_hash(at: u32, index: u32, lane: u32) -> (u32, u32) {
+    let mut bytes = [0; slot::BUFFER_BYTES as usize];
+    let len = read_known(at, &mut bytes, lane) & !3;
+    let words = bytes[..len].chunks_exact(4).enumerate();
+    let hash =
+        latefork_wire::trace::hash(
+            words.map(|(word, four)| {
+                match latefork_wire::call::is_masked(index, word as u32 * 4) {
+                    true => 0,
+                    false => u32::from_le_bytes([four[0], four[1], four[2], four[3]]),
+                }
+            }),
+        );
+    (len as u32, hash)
+}
+
+/// Reads from `at` up to the first byte that is not there, or would have to be
+/// waited for; how many bytes.
+fn read_known(at: u32, into: &mut [u8], lane: u32) -> usize {
+    let mut len = 0;
+    while len < into.len() {
+        let Some(address) = at.checked_add(len as u32) else {
+            return len;
+        };
+        // Ground changes at page boundaries only.
+        let page = (PAGE - address % PAGE) as usize;
+        let end = into.len().min(len + page);
+        let piece = &mut into[len..end];
+        let wanted = piece.len();
+        let got = match ground(address) {
+            Ground::Plain => copy_known(address, piece),
+            Ground::View(writable) => copy_known(writable, piece),
+            Ground::Slow { .. } | Ground::Map if is_resident(address) => {
+                get_guarded(address, piece, lane).max(0) as usize
+            }
+            _ => 0,
+        };
+        len += got;
+        if got < wanted {
+            return len;
+        }
+    }
+    len
+}
+
+fn copy_known(at: u32, into: &mut [u8]) -> usize {
+    for (offset, place) in into.iter_mut().enumerate() {
+        *place = read_byte(at + offset as u32);
+    }
+    into.len()
+}
+
 /// Twenty bytes of an operation's own result buffer.
 pub fn buffer_words(op: OpIndex, offset: u32) -> [u32; 5] {
     let at = slot_of(op.number()) + slot::BUFFER + offset;
@@ -281,7 +336,7 @@ pub fn peek(at: u32, lane: u32) -> Option<u32> {
     }
     match ground(at) {
         Ground::View(writable) => Some(read_word(writable)),
-        Ground::Slow { .. } if !is_resident(at) => None,
+        Ground::Slow { .. } | Ground::Map if !is_resident(at) => None,
         Ground::Plain if matches!(ground(last), Ground::Slow { .. }) && !is_resident(last) => None,
         Ground::Nothing => None,
         _ => {

@@ -3,6 +3,7 @@
 
 use core::arch::global_asm;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 global_asm!(
     ".globl _start",
@@ -107,8 +108,21 @@ global_asm!(
     "pop edi",
     "pop ebp",
     "ret",
+    // The second continuation: says who it is and ends.
+    "lf_second:",
+    "mov eax, 224",
+    "int 0x80",
+    "mov [ebp + 12], eax",
+    "mov eax, 1",
+    "xor ebx, ebx",
+    "int 0x80",
+    "2: jmp 2b",
     // u32 lf_stub_registers(frame): with every register given a value before
-    // and kept after.
+    // and kept after. It and lf_fxsave have the only instructions that an i586
+    // does not have, and stand in a section of their own, by whose name the
+    // build's check knows them. They run only where `frame.sse` points to room,
+    // which is where the kernel says that it uses FXSR and SSE.
+    ".section .lf_fxsr, \"ax\", @progbits",
     ".globl lf_stub_registers",
     "lf_stub_registers:",
     "push ebp",
@@ -118,6 +132,11 @@ global_asm!(
     "mov eax, [esp + 20]",
     "mov [eax + 28], esp",
     "frstor [eax + 36]",
+    "mov edx, [eax + 168]",
+    "test edx, edx",
+    "jz 1f",
+    "fxrstor [edx]",
+    "1:",
     "push dword ptr [eax + 32]",
     "lf_load",
     "mov eax, [eax]",
@@ -149,20 +168,36 @@ global_asm!(
     "pushfd",
     "pop dword ptr [ebp + 500]",
     "cld",
+    "mov eax, [esp + 20]",
+    "mov eax, [eax + 168]",
+    "test eax, eax",
+    "jz 1f",
+    "fxsave [eax + 512]",
+    "1:",
+    "mov eax, [ebp + 444]",
     "pop ebx",
     "pop esi",
     "pop edi",
     "pop ebp",
     "ret",
-    // The second continuation: says who it is and ends.
-    "lf_second:",
-    "mov eax, 224",
-    "int 0x80",
-    "mov [ebp + 12], eax",
-    "mov eax, 1",
-    "xor ebx, ebx",
-    "int 0x80",
-    "2: jmp 2b",
+    // void lf_fxsave(image, into): the FXSAVE image with the x87 state of an
+    // FNSAVE image.
+    ".globl lf_fxsave",
+    "lf_fxsave:",
+    "mov eax, [esp + 4]",
+    "frstor [eax]",
+    "mov eax, [esp + 8]",
+    "fxsave [eax]",
+    "ret",
+    ".text",
+    // void lf_x87_kept(image): loads an FNSAVE image and stores what the
+    // processor kept of it.
+    ".globl lf_x87_kept",
+    "lf_x87_kept:",
+    "mov eax, [esp + 4]",
+    "frstor [eax]",
+    "fnsave [eax]",
+    "ret",
     // Continuations of plain registers: the segments as they are now.
     ".globl lf_segments",
     "lf_segments:",
@@ -173,6 +208,12 @@ global_asm!(
     "mov word ptr [eax + 12], ds",
     "mov word ptr [eax + 16], fs",
     "mov word ptr [eax + 20], gs",
+    "ret",
+    // u32 lf_limit(selector): its segment's limit, all ones where it names none.
+    ".globl lf_limit",
+    "lf_limit:",
+    "mov eax, -1",
+    "lsl eax, [esp + 4]",
     "ret",
     // void lf_set_segments(fs, gs)
     ".globl lf_set_segments",
@@ -197,6 +238,18 @@ pub struct Frame {
     pub x87: [u8; 108],
     /// es, cs, ss, ds, fs, gs at the call.
     pub segments: [u32; 6],
+    /// Room for the SSE registers; null: they are left alone.
+    pub sse: *mut SseRoom,
+}
+
+const _: () = assert!(core::mem::offset_of!(Frame, x87) == 36);
+const _: () = assert!(core::mem::offset_of!(Frame, sse) == 168);
+
+/// FXSAVE images at the call and behind it.
+#[repr(C, align(16))]
+pub struct SseRoom {
+    pub before: [u32; 128],
+    pub after: [u32; 128],
 }
 
 unsafe extern "C" {
@@ -211,8 +264,11 @@ unsafe extern "C" {
     ) -> u32;
     fn lf_stub(frame: *mut Frame) -> u32;
     fn lf_stub_registers(frame: *mut Frame) -> u32;
+    fn lf_fxsave(image: *const [u8; 108], into: *mut [u32; 128]);
+    fn lf_x87_kept(image: *mut [u8; 108]);
     fn lf_segments(into: *mut [u32; 6]);
     fn lf_set_segments(fs: u32, gs: u32);
+    fn lf_limit(selector: u32) -> u32;
     fn lf_restorer();
 }
 
@@ -262,6 +318,57 @@ pub unsafe fn stub(frame: &mut Frame, keep_registers: Keep) -> u32 {
     }
 }
 
+/// What the processor keeps of an FNSAVE image that it loads: some of them
+/// drop the pointers.
+pub fn x87_kept(image: &[u8; 108]) -> [u8; 108] {
+    let mut kept = *image;
+    // SAFETY: reads and writes the 108 bytes; nothing else here uses the x87.
+    unsafe { lf_x87_kept(&mut kept) };
+    kept
+}
+
+/// An FXSAVE image with the x87 state of an FNSAVE image.
+///
+/// # Safety
+/// The kernel uses FXSR, and `into` lies at a multiple of 16.
+pub unsafe fn fxsave_of(image: &[u8; 108], into: &mut [u32; 128]) {
+    // SAFETY: the caller answers for processor and alignment.
+    unsafe { lf_fxsave(image, into) };
+}
+
+/// AT_HWCAP: EDX of CPUID leaf 1, without what the kernel was told not to use.
+static CAPABILITIES: AtomicU32 = AtomicU32::new(0);
+const AT_HWCAP: u32 = 16;
+/// FXSR and SSE.
+const SSE: u32 = 3 << 24;
+
+/// Takes note of what the kernel uses, from the auxiliary vector.
+///
+/// # Safety
+/// `stack` is the stack at the image's entry: argc, argv, 0, envp, 0, then
+/// pairs up to one that starts with 0.
+pub unsafe fn note_capabilities(stack: *const u32) {
+    // SAFETY: stays within what the caller describes.
+    unsafe {
+        let mut at = stack.add(*stack as usize + 2);
+        while *at != 0 {
+            at = at.add(1);
+        }
+        at = at.add(1);
+        while *at != 0 {
+            if *at == AT_HWCAP {
+                CAPABILITIES.store(*at.add(1), Relaxed);
+            }
+            at = at.add(2);
+        }
+    }
+}
+
+/// Whether the kernel saves SSE registers.
+pub fn kernel_uses_sse() -> bool {
+    CAPABILITIES.load(Relaxed) & SSE == SSE
+}
+
 /// Whether the stub keeps the registers at the return.
 #[derive(Clone, Copy)]
 pub enum Keep {
@@ -275,6 +382,13 @@ pub fn segments() -> [u32; 6] {
     // SAFETY: writes the six words.
     unsafe { lf_segments(&mut found) };
     found
+}
+
+/// The limit of the segment that a selector names now; all ones where it names
+/// none.
+pub fn limit_of(selector: u32) -> u32 {
+    // SAFETY: looks a descriptor up, without loading it.
+    unsafe { lf_limit(selector) }
 }
 
 /// Loads fs and gs.

@@ -2,8 +2,12 @@
 //! trace, the state of threads and calls. It outlives every victim, so that a
 //! trace is whole however its victim ended.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
+use latefork_wire::call::DESCRIPTORS;
 use latefork_wire::frame::Flavour;
 use latefork_wire::layout::SHARED;
 use latefork_wire::op::OpIndex;
@@ -52,6 +56,20 @@ pub struct CallState {
     pub thread: Word,
     /// 1 where a helper thread of the control run still has it.
     pub control: Word,
+    /// 1 while a task looks at the status or prepares the call.
+    pub lock: Word,
+}
+
+impl CallState {
+    /// Takes the call's status for oneself; whether nobody had it.
+    pub fn try_lock(&self) -> bool {
+        self.lock.swap(1, Acquire) == 0
+    }
+
+    /// Gives it back.
+    pub fn unlock(&self) {
+        self.lock.store(0, Release);
+    }
 }
 
 /// What the FUSE server does with a file. Masks have a bit for each
@@ -130,11 +148,17 @@ pub struct Shared {
     pub saved_threads_max: Word,
     pub saved_pid_max: Word,
     pub semaphores: Word,
+    /// What the kernel had counted of each descriptor's calls when it was
+    /// looked at last, as in its event block.
+    pub counted: [[Word; ROW_WORDS]; DESCRIPTORS.len()],
     /// Slots used in the trace, beyond its end too.
     pub tail: Word,
     program: [Word; MAX_BYTES.div_ceil(4)],
     events: [[Word; EVENT / 4]; MAX_EVENTS],
 }
+
+/// Words of a descriptor's row in the kernel's event block.
+pub const ROW_WORDS: usize = 32;
 
 /// Bytes of the mapping: the state, then the slow pages' contents.
 pub const SHARED_BYTES: u32 = 0x2_0000;
@@ -306,10 +330,11 @@ impl Reporter {
 
     /// Reports in the name of the task that runs.
     pub fn report(self, detail: Detail) {
+        // Asked of the kernel each time: what the agent remembers could hide a
+        // worker that runs user code.
         let tid = match self.thread {
             u8::MAX => 0,
-            _ if in_child() => sys::gettid(),
-            thread => get(&shared().threads[usize::from(thread) % 4].now),
+            _ => sys::gettid(),
         };
         self.report_as(tid, detail);
     }
@@ -325,15 +350,26 @@ impl Reporter {
 
 static IN_CHILD: AtomicU32 = AtomicU32::new(0);
 
+/// Stack of a vfork child; its parent sleeps meanwhile, so one is enough.
+pub const VFORK_STACK: u32 = 0x4300_0000;
+pub const VFORK_BYTES: u32 = 4 * latefork_wire::layout::PAGE;
+
 /// Whether this code runs in a child that a program forked: its ids are not
 /// those of the program's threads.
 pub fn in_child() -> bool {
-    get(&IN_CHILD) != 0
+    get(&IN_CHILD) != 0 || in_vfork_child()
 }
 
-/// Says whether it does.
-pub fn set_in_child(value: u32) {
-    set(&IN_CHILD, value);
+/// Whether this code runs in a vfork child. Its memory is its parent's: only
+/// the stack tells.
+pub fn in_vfork_child() -> bool {
+    let here = 0_u32;
+    (core::ptr::from_ref(&here) as u32).wrapping_sub(VFORK_STACK) < VFORK_BYTES
+}
+
+/// Says that this is a child with memory of its own.
+pub fn become_child() {
+    set(&IN_CHILD, 1);
 }
 
 /// Reports a failure of the agent.

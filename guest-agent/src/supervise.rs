@@ -9,7 +9,7 @@ use latefork_wire::program::{Ending, Setup};
 use latefork_wire::trace::{AgentFault, Detail, Outcome};
 
 use crate::helper::{self, Ask};
-use crate::interp::{Context, calls};
+use crate::interp::{Context, account, calls};
 use crate::shared::{Reporter, agent_error, get, set, shared};
 use crate::victim::{CHILD_ENDED, END_NOW, FINALS_WRITTEN, STEPS_DONE, WRITE_FINALS};
 use crate::{files, leak, sys, tasks, victim};
@@ -27,6 +27,8 @@ const KILL_TICKS: u32 = 300;
 /// The agent's hold on its current victim.
 pub struct Supervisor {
     victim: Option<u32>,
+    /// Whether a program ran since the boot.
+    used: bool,
 }
 
 /// How a victim's run ended.
@@ -51,7 +53,10 @@ impl Supervisor {
         // restorer is the one of handlers with siginfo.
         let handler = on_child as *const () as u32;
         sys::sigaction(sys::SIGCHLD, handler, sys::SA_SIGINFO);
-        Self { victim: None }
+        Self {
+            victim: None,
+            used: false,
+        }
     }
 
     /// Makes a parked victim where there is none.
@@ -110,6 +115,10 @@ impl Supervisor {
         let shared = shared();
         shared.reset();
         shared.load(program);
+        if self.used {
+            account::forget();
+        }
+        self.used = true;
         set(&shared.flavour, options.flavour as u32);
         set(&shared.baseline, sys::task_count());
         let Some(victim) = self.victim else {
@@ -185,7 +194,8 @@ impl Supervisor {
         let phases = shared.threads.iter().map(|thread| get(&thread.phase));
         run.continuations = phases.filter(|phase| matches!(phase, 1 | 2)).count() as u32;
         if run.status.is_none() {
-            run.tasks = self.count_tasks(victim, run.continuations);
+            run.tasks = self.count_tasks(victim, run.continuations, run.outcome);
+            report_continuations(victim);
         } else {
             run.continuations = 0;
         }
@@ -203,8 +213,9 @@ impl Supervisor {
 
     /// The victim's live tasks, without a leader that is a zombie. Where the
     /// machine's count is what the program's own threads and open calls
-    /// explain, that is the answer; else the tasks are listed.
-    fn count_tasks(&self, victim: u32, continuations: u32) -> u32 {
+    /// explain, that is the answer; else, and where it hung, the tasks are
+    /// listed.
+    fn count_tasks(&self, victim: u32, continuations: u32, outcome: Outcome) -> u32 {
         let shared = shared();
         let counted = (sys::task_count() + 1).wrapping_sub(get(&shared.baseline));
         let open = shared.pending_count();
@@ -214,10 +225,10 @@ impl Supervisor {
                 get(&call.from) == victim && shared.is_pending(OpIndex::new(at as u8))
             });
         let explained = continuations + open + u32::from(leader == 1 && !leader_waits);
-        if counted == explained {
+        if counted == explained && outcome != Outcome::Hung {
             return continuations + open;
         }
-        tasks::report(Reporter::AGENT, victim).0
+        tasks::report(Reporter::AGENT, victim).live
     }
 
     fn tear_down(&mut self, victim: u32, run: &mut Run) {
@@ -269,7 +280,57 @@ impl Supervisor {
             files::refresh();
         }
         reap(0);
+        if get(&shared.leader) != 0 && self.victim.is_none() {
+            report_survivors();
+        }
     }
+}
+
+/// Says of each thread of the program that has not ended whether its task is
+/// there: signal 0 to its id.
+fn report_continuations(victim: u32) {
+    for (number, thread) in shared().threads.iter().enumerate() {
+        let phase = get(&thread.phase);
+        let id = get(&thread.now);
+        if matches!(phase, 1 | 2) {
+            let reporter = Reporter {
+                thread: number as u8,
+                ..Reporter::AGENT
+            };
+            reporter.report_as(
+                id,
+                Detail::Continuation {
+                    id,
+                    phase,
+                    lives: u32::from(sys::tgkill(victim, id, 0) == 0),
+                },
+            );
+        }
+    }
+}
+
+/// Ticks for what was killed to be gone.
+const SURVIVOR_TICKS: u32 = 10;
+
+/// Reports processes that outlive the victim and its children. Looked for only
+/// where the machine has more tasks than before the victim was made.
+fn report_survivors() {
+    let before = get(&shared().baseline) - 1;
+    for _ in 0..SURVIVOR_TICKS {
+        if sys::task_count() <= before {
+            return;
+        }
+        sys::sleep_ticks(1);
+        reap(0);
+    }
+    tasks::processes(helper::PID, |id, state, parent| {
+        Reporter::AGENT.report(Detail::Survivor {
+            id,
+            state: u32::from(state),
+            parent,
+            tasks: tasks::list(id, |_| {}).max(0) as u32,
+        });
+    });
 }
 
 impl Run {
@@ -295,16 +356,34 @@ fn end(run: &Run) {
     });
 }
 
+/// The wait status of a process that was continued.
+const CONTINUED: u32 = 0xffff;
+
+/// A process stopped or goes on: what has become of its tasks.
+fn report_job(pid: u32, status: u32) {
+    let counted = tasks::report(Reporter::AGENT, pid);
+    Reporter::AGENT.report(Detail::Job {
+        pid,
+        status,
+        tasks: counted.live,
+        stopped: counted.stopped,
+    });
+}
+
 /// Takes what ended; the victim's status if it did. Orphans and siblings of
 /// the program are reported, the helper's end is the agent's own trouble.
 fn reap(victim: u32) -> Option<u32> {
     let mut found = None;
     loop {
-        let (pid, status) = sys::wait4(-1, sys::WNOHANG);
+        let (pid, status) = sys::wait4(-1, sys::WNOHANG | sys::WUNTRACED | sys::WCONTINUED);
         if pid <= 0 {
             return found;
         }
         let pid = pid as u32;
+        if status & 0xff == 0x7f || status == CONTINUED {
+            report_job(pid, status);
+            continue;
+        }
         if pid == victim {
             found = Some(status);
             continue;

@@ -40,6 +40,8 @@ pub const CLONE_SYSVSEM: u32 = 0x4_0000;
 pub const SIGCHLD: u32 = 17;
 
 pub const WNOHANG: u32 = 1;
+pub const WUNTRACED: u32 = 2;
+pub const WCONTINUED: u32 = 8;
 pub const WALL: u32 = 0x4000_0000;
 
 /// Duration of a tick of the guest's clock in nanoseconds (HZ = 100).

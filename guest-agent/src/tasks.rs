@@ -24,13 +24,19 @@ fn path(pid: u32, tid: u32) -> Line {
     path
 }
 
+/// The start of a task's stat file, "tid (comm) S ppid …", and where the
+/// bracket closes; a comm holds no more than 15 bytes.
+fn stat(pid: u32, tid: u32, room: &mut [u8]) -> Option<(usize, &[u8])> {
+    let text = sys::read_file(path(pid, tid).text(), room).ok()?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    (close + 2 < text.len()).then_some((close, text))
+}
+
 /// State and name of one task; `None` where it is gone.
 pub fn look(pid: u32, tid: u32) -> Option<TaskSeen> {
     let mut room = [0; 64];
-    let text = sys::read_file(path(pid, tid).text(), &mut room).ok()?;
-    // "tid (comm) S …"; a comm holds no more than 15 bytes.
+    let (close, text) = stat(pid, tid, &mut room)?;
     let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')')?;
     let mut comm = [0; 4];
     for (place, byte) in comm.iter_mut().zip(text.get(open + 1..close)?) {
         *place = *byte;
@@ -46,11 +52,22 @@ pub fn look(pid: u32, tid: u32) -> Option<TaskSeen> {
 pub fn list(pid: u32, mut each: impl FnMut(TaskSeen)) -> i32 {
     let mut folder = Line::new();
     let _ = write!(folder, "/proc/{pid}/task");
-    let fd = sys::open(folder.text(), sys::O_RDONLY | sys::O_DIRECTORY);
+    let mut count = 0;
+    let listed = entries(folder.text(), |tid| {
+        if let Some(task) = look(pid, tid) {
+            count += 1;
+            each(task);
+        }
+    });
+    if listed < 0 { listed } else { count }
+}
+
+/// Calls `each` for every name in `folder` that is a number; 0 or an error.
+fn entries(folder: &str, mut each: impl FnMut(u32)) -> i32 {
+    let fd = sys::open(folder, sys::O_RDONLY | sys::O_DIRECTORY);
     if fd < 0 {
         return fd;
     }
-    let mut count = 0;
     let mut room = [0_u8; 1024];
     loop {
         let len = sys::call(220, &[fd as u32, room.as_mut_ptr() as u32, 1024]);
@@ -61,17 +78,14 @@ pub fn list(pid: u32, mut each: impl FnMut(TaskSeen)) -> i32 {
         // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
         while at + 19 < len as usize {
             let bytes = u16::from_le_bytes([room[at + 16], room[at + 17]]);
-            if let Some(tid) = number(&room[at + 19..]) {
-                if let Some(task) = look(pid, tid) {
-                    count += 1;
-                    each(task);
-                }
+            if let Some(number) = number(&room[at + 19..]) {
+                each(number);
             }
             at += usize::from(bytes).max(1);
         }
     }
     sys::close(fd);
-    count
+    0
 }
 
 fn number(name: &[u8]) -> Option<u32> {
@@ -82,15 +96,24 @@ fn number(name: &[u8]) -> Option<u32> {
     (number > 0).then_some(number)
 }
 
-/// Reports every task of `pid`; how many live and how many zombies.
-pub fn report(reporter: Reporter, pid: u32) -> (u32, u32) {
-    let mut live = 0;
-    let mut zombies = 0;
+/// Tasks of a process, counted.
+#[derive(Clone, Copy, Default)]
+pub struct Counted {
+    /// That live, the stopped ones included.
+    pub live: u32,
+    pub zombies: u32,
+    pub stopped: u32,
+}
+
+/// Reports every task of `pid`, and counts them.
+pub fn report(reporter: Reporter, pid: u32) -> Counted {
+    let mut counted = Counted::default();
     list(pid, |task| {
         match task.state {
-            b'Z' | b'X' => zombies += 1,
-            _ => live += 1,
+            b'Z' | b'X' => counted.zombies += 1,
+            _ => counted.live += 1,
         }
+        counted.stopped += u32::from(task.state == b'T');
         reporter.report(Detail::Task {
             id: task.tid,
             state: u32::from(task.state),
@@ -98,5 +121,26 @@ pub fn report(reporter: Reporter, pid: u32) -> (u32, u32) {
             comm: task.comm,
         });
     });
-    (live, zombies)
+    counted
 }
+
+/// Calls `each` with every process that is no kernel thread and has an id above
+/// `above`: id, state, parent.
+pub fn processes(above: u32, mut each: impl FnMut(u32, u8, u32)) {
+    entries("/proc", |pid| {
+        if pid <= above {
+            return;
+        }
+        let mut room = [0; 96];
+        let Some((at, text)) = stat(pid, pid, &mut room) else {
+            return;
+        };
+        let parent = number(text.get(at + 4..).unwrap_or(&[])).unwrap_or(0);
+        if parent != KTHREADD {
+            each(pid, text[at + 2], parent);
+        }
+    });
+}
+
+/// Process id of the parent of all kernel threads.
+const KTHREADD: u32 = 2;

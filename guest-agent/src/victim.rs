@@ -13,7 +13,9 @@ use crate::{helper, interp, memory};
 use crate::{rt, sys};
 
 /// `PR_HARNESS`, `PR_HARNESS_SET_MARK` of the guest kernel's uapi/linux/harness.h.
-const PR_HARNESS: u32 = 0x6c66;
+pub const PR_HARNESS: u32 = 0x6c66;
+/// `PR_HARNESS_READ`: (buffer, offset, length) over the map and the events.
+pub const PR_HARNESS_READ: u32 = 2;
 
 /// Bits of `Shared::state`.
 pub const STEPS_DONE: u32 = 1;

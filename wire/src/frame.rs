@@ -24,8 +24,10 @@ pub const PORT: u32 = 0x4c46;
 pub const HOST_CID: u32 = 2;
 /// First two bytes of a frame: "LF".
 pub const MAGIC: u16 = 0x464c;
-/// Version of this protocol, programs and traces included.
-pub const VERSION: u8 = 1;
+/// Version of this protocol, programs and traces included. Version 2 has the
+/// events from `result` on, `kernel` with four words, and the rows from
+/// `children` on.
+pub const VERSION: u8 = 2;
 /// Bytes of a frame's header.
 pub const FRAME_HEADER: usize = 8;
 /// Bytes of a run frame before the program.

@@ -285,7 +285,8 @@ events! {
         /// Which: 0 tasks, 1 free KiB, then objects of the slab caches
         /// 2 task_struct, 3 signal_cache, 4 sighand_cache, 5 files_cache,
         /// 6 fs_cache, 7 mm_struct, 8 vm_area_struct, 9 cred_jar, 10 pid,
-        /// 11 filp.
+        /// 11 filp, then KiB: 12 of slabs that cannot be reclaimed, 13 of
+        /// kernel stacks, 14 of page tables.
         what,
         /// After N repetitions.
         once,
@@ -342,12 +343,22 @@ events! {
         /// Open descriptors.
         descriptors,
     }
-    /// The kernel's own account of the async calls, from its event block.
+    /// The kernel's own account of an async call, from its event block (the
+    /// guest kernel's `uapi/linux/harness.h`): a cell of the call's descriptor
+    /// that grew since any thread looked at that descriptor. Looked at when a
+    /// call came back with 0 in the same task, and at the end for a call that
+    /// forked; a cell of a call that did not sleep is left out.
     22 "kernel" Kernel {
-        /// Which cell.
+        /// Which cell: descriptor x 128 + `how` x 4 + `outcome`.
         cell,
-        /// Its count.
+        /// By how much it grew (cells stay at 255).
         count,
+        /// 0: refused with -EINVAL, 1: with -EFAULT, 2: did not sleep, 3: forked,
+        /// 4 and more: the clone failed, at that step of `copy_process` + 4.
+        how,
+        /// Of the stored result. 0: no error, 1: interrupted, 2: -EFAULT,
+        /// 3: another error.
+        outcome,
     }
     /// The helper's ptrace stop.
     23 "traced" Traced {
@@ -370,10 +381,71 @@ events! {
         /// What was waited for holds now.
         value,
     }
+    /// The result buffer of a call where it is not the start of the own one:
+    /// what lies there, as far as it can be read without waiting.
+    26 "result" ResultSeen {
+        /// When: 0 issued, 1 returned, 2 status seen, 3 at the end. Stands
+        /// behind the event that it belongs to.
+        when,
+        /// Address of the buffer.
+        at,
+        /// How many of its bytes could be read, at most the size of the own
+        /// one. Hashes of different lengths say nothing about each other.
+        bytes,
+        /// Their hash, whole words, without times and inode numbers.
+        hash,
+    }
+    /// A thread of the program once all is quiet.
+    27 "continuation" Continuation {
+        /// The thread id that it had when it was seen last.
+        id,
+        /// 1: it has steps left, 2: it has done them.
+        phase,
+        /// 1 where the victim has a task of that id.
+        lives,
+    }
+    /// The thread is about to do what may end it, its process or its image.
+    28 "leaving" Leaving {
+        /// How: 0 exit, 1 exit_group, 2 execve, 3 a signal to its process or
+        /// to a thread of it whose default action ends the process.
+        how,
+        /// The exit code, or the signal.
+        code,
+    }
+    /// A process that is still there after the victim and all its children
+    /// ended or were killed.
+    29 "survivor" Survivor {
+        /// Its process id.
+        id,
+        /// Its state: the letter of `/proc/pid/stat`.
+        state,
+        /// Its parent's process id.
+        parent,
+        /// Its tasks.
+        tasks,
+    }
+    /// The victim stopped or continued, as its parent sees it; its tasks
+    /// stand before this, one event each.
+    30 "job" Job {
+        /// Its process id.
+        pid,
+        /// Its wait status: the low byte is 0x7f for a stop, 0xffff is a
+        /// continue.
+        status,
+        /// Its live tasks.
+        tasks,
+        /// How many of them are stopped.
+        stopped,
+    }
 }
 
 /// The registers that `register` events name.
-pub const REGISTERS: [&str; 18] = [
+///
+/// The x87 pointers are compared with what the machine kept of known values
+/// (a processor may keep none). Those from `mxcsr` on are compared only where
+/// the kernel says that it uses FXSR and SSE; of an SSE register the hash of
+/// its four words.
+pub const REGISTERS: [&str; 33] = [
     "eax",
     "ecx",
     "edx",
@@ -392,6 +464,21 @@ pub const REGISTERS: [&str; 18] = [
     "x87-control",
     "x87-status",
     "x87-stack",
+    "x87-tags",
+    "x87-instruction",
+    "x87-code-segment",
+    "x87-opcode",
+    "x87-operand",
+    "x87-data-segment",
+    "mxcsr",
+    "xmm0",
+    "xmm1",
+    "xmm2",
+    "xmm3",
+    "xmm4",
+    "xmm5",
+    "xmm6",
+    "xmm7",
 ];
 
 crate::field::choices! {
@@ -458,6 +545,9 @@ pub const VARYING: &[(&str, &str)] = &[
     ("executed", "pid"),
     ("traced", "id"),
     ("worker-gone", "id"),
+    ("continuation", "id"),
+    ("survivor", "id"),
+    ("job", "pid"),
 ];
 
 /// One event.

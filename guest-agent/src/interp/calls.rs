@@ -1,14 +1,16 @@
 //! Calls: through `async`, plain, and in the control run; what their cells
 //! hold before, at the return, and at the end.
 
+use core::sync::atomic::Ordering::{Acquire, Release};
+
 use latefork_wire::call::{ASYNC_INDEX, Call, Watch};
-use latefork_wire::layout::{STATUS_UNWRITTEN, slot};
+use latefork_wire::layout::{STATUS_UNWRITTEN, slot, slot_of};
 use latefork_wire::op::OpIndex;
 use latefork_wire::resolve::Role;
 use latefork_wire::trace::Detail;
 
 use super::values::{arguments, pointer};
-use super::{Context, Flow, control, registers, table};
+use super::{Context, Flow, account, control, registers, table};
 use crate::memory;
 use crate::rt::{self, Keep};
 use crate::shared::{CallState, Pending, Reporter, get, set, shared};
@@ -49,9 +51,16 @@ pub struct Ready {
     pub values: [u32; 6],
 }
 
+/// Tries of a task that prepares a call which others look at meanwhile.
+const LOCK_TRIES: u32 = 16;
+
 /// Fills the call's cells and remembers where they are.
+///
+/// Until `phase` says so nobody looks at the status: a thread that waits for it
+/// would take what the cell held before for one.
 pub fn prepare(context: Context, call: &Call) -> Ready {
     let state = shared().call(context.op);
+    withdraw(state);
     memory::prepare_slot(context.op);
     let status = pointer(context, call.status, Role::Status);
     let args = pointer(context, call.args, Role::Args);
@@ -71,7 +80,7 @@ pub fn prepare(context: Context, call: &Call) -> Ready {
     );
     set(&state.changes, 0);
     set(&state.args_hash, args_hash(context.op));
-    set(&state.phase, 1);
+    publish(state, 1);
     Ready {
         index: call.index.value(),
         flags: call.flags.value(),
@@ -79,6 +88,25 @@ pub fn prepare(context: Context, call: &Call) -> Ready {
         args,
         values,
     }
+}
+
+/// Takes a call out of everybody's sight. Whoever has the lock gives it back
+/// soon, unless it is code of this thread that a signal handler interrupted:
+/// for that nobody waits.
+fn withdraw(state: &CallState) {
+    for _ in 0..LOCK_TRIES {
+        if state.try_lock() {
+            break;
+        }
+        sys::sched_yield();
+    }
+    set(&state.phase, 0);
+}
+
+/// Shows the call again, with `seen` and `changes` as they are now.
+fn publish(state: &CallState, phase: u32) {
+    state.phase.store(phase, Release);
+    state.unlock();
 }
 
 /// Writes only what the descriptor claims, so that nothing lies behind it.
@@ -123,6 +151,7 @@ fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
     let shared = shared();
     let state = shared.call(context.op);
     if round > 0 {
+        withdraw(state);
         memory::clear_counters(context.op);
         memory::stage(
             ready.status,
@@ -130,10 +159,11 @@ fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
             context.lane(),
         );
         set(&state.seen, STATUS_UNWRITTEN);
+        publish(state, 2);
     }
     let from = sys::gettid();
     set(&state.from, from);
-    set(&state.phase, 2);
+    state.phase.store(2, Release);
     if CHANGES_FILES.contains(&ready.index) {
         set(&shared.touched, 1);
     }
@@ -149,6 +179,7 @@ fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
             hash: memory::buffer_hash(context.op, ready.index),
         },
     );
+    report_result(context.op, context.lane(), When::Issued);
     let rows = call.watch.table().then(|| table::read_all(context));
     let value = match shared.is_control() {
         true => control::make(context, ready),
@@ -157,6 +188,9 @@ fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
     let tid = sys::gettid();
     arrived(context, from, tid);
     note_return(context, value, from, tid);
+    if value == 0 && tid == from {
+        account::look(context.reporter(), ready.index);
+    }
     if let Some(rows) = rows {
         table::compare(context, &rows);
     }
@@ -167,18 +201,20 @@ fn issue(context: Context, call: &Call, ready: &Ready, round: u32) {
 
 /// The system call itself, through the counting stub.
 fn make(context: Context, call: &Call, ready: &Ready) -> u32 {
-    let mut frame = registers::frame(context.op, ready);
-    let fault = FailNth::arm(call.fail_nth);
-    let keep = if call.watch.registers() {
+    let watched = call.watch.registers();
+    let keep = if watched {
         Keep::Registers
     } else {
         Keep::Nothing
     };
+    let mut sse = if watched { registers::Sse::new() } else { None };
+    let mut frame = registers::frame(context.op, ready, keep, sse.as_mut());
+    let fault = FailNth::arm(call.fail_nth);
     // SAFETY: ebp is this operation's slot.
     let value = unsafe { rt::stub(&mut frame, keep) };
     fault.disarm();
-    if call.watch.registers() {
-        registers::compare(context, &frame, value);
+    if watched {
+        registers::compare(context, &frame, value, sse.as_ref());
     }
     value
 }
@@ -239,17 +275,67 @@ fn note_return(context: Context, value: u32, from: u32, tid: u32) {
             canaries: memory::damaged_canaries(context.op),
         },
     );
+    report_result(context.op, context.lane(), When::Returned);
     notice(context.op, context.lane(), 0);
 }
 
-/// Looks whether the status of `op` changed since it was last seen.
-fn notice(op: OpIndex, lane: u32, late: u32) -> Option<u32> {
+/// When a result buffer is looked at: the numbers of `result` events.
+#[derive(Clone, Copy)]
+enum When {
+    Issued = 0,
+    Returned = 1,
+    Status = 2,
+    End = 3,
+}
+
+/// Reports what lies in the call's result buffer, unless that is the own one,
+/// whose hash stands in the other events.
+fn report_result(op: OpIndex, lane: u32, when: When) {
     let state = shared().call(op);
-    let new = memory::peek(get(&state.status), lane)?;
+    if let Some((bytes, hash)) = result_of(op, state, lane) {
+        write_result(op, state, when, (bytes, hash));
+    }
+}
+
+fn result_of(op: OpIndex, state: &CallState, lane: u32) -> Option<(u32, u32)> {
+    let at = get(&state.buffer);
+    let own = slot_of(op.number()) + slot::BUFFER;
+    (at != 0 && at != own).then(|| memory::result_hash(at, get(&state.index), lane))
+}
+
+fn write_result(op: OpIndex, state: &CallState, when: When, (bytes, hash): (u32, u32)) {
+    reporter_of(op, state).report(Detail::ResultSeen {
+        when: when as u32,
+        at: get(&state.buffer),
+        bytes,
+        hash,
+    });
+}
+
+/// Looks whether the status of `op` changed since it was last seen. Not while
+/// another task does, or prepares the call: that one sees what there is.
+fn notice(op: OpIndex, lane: u32, late: u32) {
+    let state = shared().call(op);
+    if state.phase.load(Acquire) == 0 || !state.try_lock() {
+        return;
+    }
+    if state.phase.load(Acquire) != 0 {
+        notice_locked(op, state, lane, late);
+    }
+    state.unlock();
+}
+
+fn notice_locked(op: OpIndex, state: &CallState, lane: u32, late: u32) {
+    let Some(new) = memory::peek(get(&state.status), lane) else {
+        return;
+    };
     let old = get(&state.seen);
     if new == old {
-        return None;
+        return;
     }
+    // Before anything else: what was written later must not count.
+    let hash = memory::buffer_hash(op, get(&state.index));
+    let result = result_of(op, state, lane);
     set(&state.seen, new);
     let changes = get(&state.changes) + 1;
     set(&state.changes, changes);
@@ -257,11 +343,13 @@ fn notice(op: OpIndex, lane: u32, late: u32) -> Option<u32> {
     reporter_of(op, state).report(Detail::Status {
         old,
         new,
-        hash: memory::buffer_hash(op, get(&state.index)),
+        hash,
         changes,
         late,
     });
-    Some(new)
+    if let Some(result) = result {
+        write_result(op, state, When::Status, result);
+    }
 }
 
 fn reporter_of(op: OpIndex, state: &CallState) -> Reporter {
@@ -285,7 +373,8 @@ pub fn notice_statuses(context: Context) {
 pub fn status_now(context: Context, op: OpIndex) -> Option<u32> {
     notice(op, context.lane(), 1);
     let state = shared().call(op);
-    (get(&state.changes) > 0).then(|| get(&state.seen))
+    let there = state.phase.load(Acquire) != 0 && get(&state.changes) > 0;
+    there.then(|| get(&state.seen))
 }
 
 /// What every call has left, once nothing of the program runs any more.
@@ -300,7 +389,12 @@ pub fn write_finals() {
         // Everything that was withheld is answered by now: a slow page may be
         // touched.
         touch_slow(get(&state.status));
+        // Whoever had it is gone, or waits for the program's end.
+        state.unlock();
         notice(op, 0, 1);
+        if shared.is_worker(get(&state.from)) {
+            account::look(reporter_of(op, state), get(&state.index));
+        }
         write_final(op, state);
         if get(&state.bytes) != 0 {
             write_bytes(op, state);
@@ -335,6 +429,7 @@ fn write_final(op: OpIndex, state: &CallState) {
         canaries: memory::damaged_canaries(op),
         altered: u32::from(args_hash(op) != get(&state.args_hash)),
     });
+    report_result(op, 0, When::End);
 }
 
 fn write_bytes(op: OpIndex, state: &CallState) {

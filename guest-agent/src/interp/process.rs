@@ -2,20 +2,15 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use latefork_wire::layout::PAGE;
 use latefork_wire::op::{Exec, ExecKind, Exit, Fork, ForkKind, OpIndex, Ptrace, Spawn, Wait};
 use latefork_wire::trace::Detail;
 
 use super::{Context, Flow, run_some};
 use crate::helper::{self, Ask};
-use crate::shared::{get, set, shared};
+use crate::shared::{VFORK_BYTES, VFORK_STACK, get, set, shared};
 use crate::sys::{self, CPath};
 use crate::victim::{self, Leave, Stack};
 use crate::{rt, shared};
-
-/// Stack of a vfork child; its parent sleeps meanwhile, so one is enough.
-const VFORK_STACK: u32 = 0x4300_0000;
-const VFORK_BYTES: u32 = 4 * PAGE;
 
 /// Name under which the agent's image runs when a victim executes it.
 pub const EXECUTED: &str = "lf-executed";
@@ -45,14 +40,12 @@ pub fn fork(context: Context, fork: &Fork) -> Flow {
     if made == 0 {
         run_child(context);
     }
-    shared::set_in_child(0);
     set(
         &shared().threads[usize::from(context.thread)].now,
         sys::gettid(),
     );
     if made > 0 {
-        let number = shared().child_count.fetch_add(1, Relaxed);
-        set(&shared().children[number as usize % 8], made as u32);
+        remember_child(made);
     }
     context.reporter().done(made.min(0));
     Flow::Skip(fork.ops)
@@ -90,13 +83,34 @@ extern "C" fn vfork_child(argument: u32) -> u32 {
 
 /// The child's life: the steps that follow, then its exit code.
 fn run_child(context: Context) -> ! {
-    shared::set_in_child(1);
+    if !shared::in_vfork_child() {
+        shared::become_child();
+    }
     let ops = CHILD_OPS.load(Relaxed) as u8;
     let end = shared().program().len();
     if ops > 0 {
         run_some(context.thread, context.op.index() + 1, end, ops.min(254));
     }
     sys::exit_group(CHILD_CODE.load(Relaxed))
+}
+
+/// Makes a child that does nothing until it is killed; 0 or an error.
+pub fn keep_a_child() -> i32 {
+    let made = sys::fork();
+    if made == 0 {
+        loop {
+            sys::sleep_ticks(100);
+        }
+    }
+    if made > 0 {
+        remember_child(made);
+    }
+    made.min(0)
+}
+
+fn remember_child(pid: i32) {
+    let number = shared().child_count.fetch_add(1, Relaxed);
+    set(&shared().children[number as usize % 8], pid as u32);
 }
 
 /// Waits for any child.
@@ -122,8 +136,20 @@ pub fn wait(context: Context, wait: &Wait) -> Flow {
     Flow::Done(sys::ETIMEDOUT)
 }
 
+/// Ways of `leaving` events.
+pub const EXIT: u32 = 0;
+pub const EXIT_GROUP: u32 = 1;
+pub const EXECVE: u32 = 2;
+pub const SIGNAL: u32 = 3;
+
+/// Reports what may be this thread's last step.
+pub fn leaving(context: Context, how: u32, code: u32) {
+    context.reporter().report(Detail::Leaving { how, code });
+}
+
 /// Executes; returns only an error.
-pub fn exec(exec: &Exec) -> i32 {
+pub fn exec(context: Context, exec: &Exec) -> i32 {
+    leaving(context, EXECVE, exec.kind as u32);
     let path = CPath::new(match exec.kind {
         ExecKind::Agent => "/init",
         ExecKind::Missing => "/t/missing",
@@ -141,6 +167,7 @@ pub fn exec(exec: &Exec) -> i32 {
 /// Ends the thread, or the child that runs this step.
 pub fn exit(context: Context, exit: &Exit) -> Flow {
     let code = u32::from(exit.code);
+    leaving(context, EXIT, code);
     if shared::in_child() {
         sys::exit_group(code);
     }
@@ -149,7 +176,8 @@ pub fn exit(context: Context, exit: &Exit) -> Flow {
 }
 
 /// Ends the victim.
-pub fn exit_group(exit: &Exit) -> Flow {
+pub fn exit_group(context: Context, exit: &Exit) -> Flow {
+    leaving(context, EXIT_GROUP, u32::from(exit.code));
     sys::exit_group(u32::from(exit.code))
 }
 

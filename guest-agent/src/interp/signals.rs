@@ -9,7 +9,7 @@ use latefork_wire::op::{
 };
 use latefork_wire::trace::Detail;
 
-use super::{Context, calls};
+use super::{Context, calls, process};
 use crate::helper::{self, Ask};
 use crate::shared::{Reporter, get, set, shared};
 use crate::sys::{self, Timespec};
@@ -89,12 +89,23 @@ pub fn mask(mask: &Mask) -> i32 {
 }
 
 /// Sends signals; the last result.
-pub fn send(send: &Send) -> i32 {
+pub fn send(context: Context, send: &Send) -> i32 {
+    if is_fatal(send.sig) && send.to != Target::Child {
+        process::leaving(context, process::SIGNAL, send.sig.number());
+    }
     let mut result = 0;
     for _ in 0..=send.more % 16 {
         result = send_one(send);
     }
     result
+}
+
+/// Whether a signal ends the process where nothing handles it.
+fn is_fatal(sig: Sig) -> bool {
+    !matches!(
+        sig,
+        Sig::Chld | Sig::Stop | Sig::Cont | Sig::Tstp | Sig::Urg
+    )
 }
 
 fn send_one(send: &Send) -> i32 {

@@ -7,7 +7,7 @@ use latefork_wire::trace::{Detail, hash};
 use super::{Context, Flow, calls, signals};
 use crate::shared::{get, set, shared};
 use crate::sys::{self, CPath};
-use crate::{memory, rt, tasks};
+use crate::{leak, memory, rt, tasks};
 
 /// Number of rows.
 pub const ROWS: usize = Row::ALL.len();
@@ -112,10 +112,31 @@ fn read(context: Context, row: Row) -> u32 {
         Row::IoAccounting => characters_read(),
         Row::SemUndo => sys::call(394, &[get(&shared.semaphores), 0, 12, 0]) as u32,
         Row::ThreadTimers => get(&shared.handled[14]) + get(&shared.handled[34]),
+        // waitid: any child of this thread alone, whether it ended or not.
+        Row::Children => sys::call(284, &[0, 0, 0, OWN_CHILDREN, 0]) as u32,
+        Row::Vfork => u32::from(vfork_parent_waits(context)),
+        Row::Ldt => ldt_hash(),
     }
 }
 
 const RSEQ_SIGNATURE: u32 = 0x5305_3053;
+/// WEXITED | WNOHANG | WNOWAIT | __WNOTHREAD.
+const OWN_CHILDREN: u32 = 4 | 1 | 0x0100_0000 | 0x2000_0000;
+
+/// Whether the thread that this child was vforked from still waits for it: such
+/// a wait is uninterruptible but for a kill.
+fn vfork_parent_waits(context: Context) -> bool {
+    let parent = get(&shared().threads[usize::from(context.thread)].now);
+    crate::shared::in_vfork_child() && task_state(parent) == Some(b'D')
+}
+
+/// The LDT's first descriptor, and the limit that the processor finds there.
+fn ldt_hash() -> u32 {
+    let mut descriptor = [0_u32; 2];
+    // modify_ldt(0): reads into a buffer.
+    let read = sys::call(123, &[0, descriptor.as_mut_ptr() as u32, 8]);
+    hash([read as u32, descriptor[0], descriptor[1], rt::limit_of(7)])
+}
 
 fn fold(set: u64) -> u32 {
     set as u32 ^ (set >> 32) as u32
@@ -206,6 +227,12 @@ pub fn arm(context: Context, arm: &Arm) -> i32 {
             0
         }
         Row::Personality => sys::call(136, &[0x4_0000]).min(0),
+        // struct user_desc: entry, base, limit, flags (32-bit, usable).
+        Row::Ldt => {
+            let descriptor = [0, 0, value + 1, 0x41_u32];
+            sys::call(123, &[0x11, descriptor.as_ptr() as u32, 16])
+        }
+        Row::Children => super::process::keep_a_child(),
         // Takes the semaphore with SEM_UNDO.
         Row::SemUndo => {
             let operation = [0_i16, 1, 0x1000];
@@ -244,8 +271,8 @@ pub fn observe(context: Context, what: Observation) -> Flow {
     match what {
         Observation::Ids => seen([sys::gettid(), sys::getpid(), sys::getppid(), 0]),
         Observation::Tasks => {
-            let (live, zombies) = tasks::report(context.reporter(), get(&shared().leader));
-            seen([live, zombies, sys::task_count(), 0]);
+            let found = tasks::report(context.reporter(), get(&shared().leader));
+            seen([found.live, found.zombies, sys::task_count(), found.stopped]);
         }
         Observation::Memory => seen(memory_counters()),
         Observation::Table => {
@@ -289,11 +316,13 @@ fn opens(path: &str) -> u32 {
     fd as u32
 }
 
-/// Free pages, free memory in the buffer cache, tasks (sysinfo).
+/// Free bytes and bytes in the buffer cache (sysinfo), KiB of slabs that cannot
+/// be reclaimed, KiB of kernel stacks.
 fn memory_counters() -> [u32; 4] {
     let mut info = [0_u32; 32];
     sys::call(116, &[info.as_mut_ptr() as u32]);
-    [info[5], info[7], info[10] & 0xffff, 0]
+    let [slabs, stacks, _] = leak::memory_kib();
+    [info[5], info[7], slabs, stacks]
 }
 
 /// How many plain children still fit, at most 8. They are all ended again.

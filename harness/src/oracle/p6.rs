@@ -48,9 +48,14 @@ const fn fate(row: Row) -> Fate {
         | Row::Tls
         | Row::Personality
         | Row::Affinity
-        | Row::TemporaryMask => Fate::Kept,
+        | Row::TemporaryMask
+        | Row::Vfork
+        | Row::Ldt => Fate::Kept,
         Row::Cwd | Row::Umask | Row::Descriptors | Row::SemUndo => Fate::Shared,
-        Row::Tid | Row::Pending | Row::IoAccounting | Row::ThreadTimers => Fate::Loose,
+        // A call may reap the child that the row counted.
+        Row::Tid | Row::Pending | Row::IoAccounting | Row::ThreadTimers | Row::Children => {
+            Fate::Loose
+        }
     }
 }
 

@@ -109,6 +109,12 @@ choices! {
         ThreadTimers = "thread-timers",
         /// Whether the temporary mask of a ppoll is gone again.
         TemporaryMask = "temporary-mask",
+        /// Whether the thread itself has children (waitid, __WNOTHREAD).
+        Children = "children",
+        /// In a vfork child: 1 while its parent waits for it.
+        Vfork = "vfork",
+        /// The LDT, and whether the processor uses it.
+        Ldt = "ldt",
     }
 }
 

@@ -304,7 +304,7 @@ fn variable(letter: &str) -> Option<usize> {
     ["a", "b", "c", "d"].iter().position(|name| *name == letter)
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "there are 18 registers")]
+#[allow(clippy::cast_possible_truncation, reason = "there are few registers")]
 fn value(name: &str, text: &str) -> Option<u32> {
     if let Some(digits) = text.strip_prefix('-') {
         return Some(u32::parse_token(digits)?.wrapping_neg());
