@@ -3,7 +3,10 @@
 mod bench;
 mod boot;
 mod doctor;
+mod minimize;
+mod repro;
 mod run;
+mod show;
 mod snapshot;
 
 use std::process::ExitCode;
@@ -28,6 +31,12 @@ enum Command {
     Boot(boot::Options),
     /// Run programs in a guest, each from the same moment, and judge them
     Run(run::Options),
+    /// Run kept programs again and compare with what is recorded of them
+    Repro(repro::Options),
+    /// Make a program smaller and simpler that still shows the same
+    Minimize(minimize::Options),
+    /// Print a program as text, or write its wire form
+    Show(show::Options),
     /// Boot a guest until its agent is ready and keep that moment in a file
     Snapshot(snapshot::Options),
     /// Measure boot, resets and executions, beside QEMU
@@ -41,6 +50,9 @@ impl Cli {
             Command::Doctor(options) => doctor::run(&options),
             Command::Boot(options) => boot::run(&options),
             Command::Run(options) => run::run(&options),
+            Command::Repro(options) => repro::run(&options),
+            Command::Minimize(options) => minimize::run(&options),
+            Command::Show(options) => show::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
             Command::Bench(options) => bench::run(&options),
         }

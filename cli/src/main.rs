@@ -2,6 +2,7 @@
 
 mod command;
 mod guest;
+mod lab;
 mod qemu;
 mod report;
 mod session;

@@ -12,6 +12,7 @@
 //! * [`oracle`]: which outcomes a program allows, by property. [`complaint`]:
 //!   what the kernel says of itself on the console. [`verdict`]: both together.
 //! * [`replay`]: what is recorded of a run, and whether another gives the same.
+//!   [`minimize`]: smaller programs with the same finding.
 //! * [`fuzz`]: all of that for one input of a fuzz target. [`mutate`]: how
 //!   inputs are made from others.
 //!
@@ -22,6 +23,7 @@ pub mod executor;
 pub mod fuzz;
 pub mod guest;
 pub mod link;
+pub mod minimize;
 pub mod mutate;
 pub mod oracle;
 pub mod replay;

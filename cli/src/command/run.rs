@@ -1,14 +1,17 @@
 //! `latefork run`: programs, each from the same template, with their verdicts.
+//!
+//! What has a finding is kept, with a sidecar that says what it gave and where.
+
+mod list;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::Result;
 use clap::Args;
 use latefork_harness::executor::Budget;
-use latefork_harness::verdict::{Judged, judge};
+use latefork_harness::replay::{Artifact, Replay, Setting, Sidecar, replay};
 use latefork_harness::{Ending, Executor, Guest, Template, Verdict};
-use latefork_wire::program::Program;
 use serde::Serialize;
 
 use crate::guest::GuestOptions;
@@ -18,8 +21,18 @@ use crate::report;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Programs: text (`*.txt`) or wire form
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "list", value_name = "FILE")]
     programs: Vec<PathBuf>,
+    /// Run the programs of a list instead, twice, the second time from the last
+    /// to the first: all must be clean, and give the same again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["programs", "kernel", "template"])]
+    list: Option<PathBuf>,
+    /// Write N random programs that are clean on hardened to the list first
+    #[arg(long, value_name = "N", requires = "list")]
+    generate: Option<usize>,
+    /// The first random program's number
+    #[arg(long, value_name = "N", requires = "generate", default_value_t = 0)]
+    seed: u32,
     #[command(flatten)]
     guest: GuestOptions,
     /// Where the ready guest is kept between runs
@@ -29,6 +42,9 @@ pub(crate) struct Options {
         default_value = "target/guest/template.snapshot"
     )]
     template: PathBuf,
+    /// Where programs with findings are kept, in a folder for each flavour
+    #[arg(long, value_name = "FOLDER", default_value = "target/findings")]
+    findings: PathBuf,
     /// Print each trace
     #[arg(long)]
     trace: bool,
@@ -44,104 +60,105 @@ pub(crate) struct Options {
 #[derive(Debug, Serialize)]
 struct Report {
     program: PathBuf,
-    verdict: &'static str,
+    verdict: String,
     signatures: Vec<String>,
     details: Vec<String>,
     instructions: u64,
     events: usize,
     memory_hash: String,
+    /// Where the program is kept, if it has a finding.
+    kept: Option<PathBuf>,
 }
 
-/// Runs the programs; exit code 1 if any has a finding.
+/// Runs the programs; exit code 1 if any has a finding, 2 if one could not be
+/// read.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let programs = options
-        .programs
-        .iter()
-        .map(|path| read_program(path))
-        .collect::<Result<Vec<_>>>()?;
+    if let Some(list) = &options.list {
+        return list::run(list, options);
+    }
     let guest = Guest::read(&options.guest.kernel, &options.guest.initramfs)?
         .with_memory(options.guest.memory);
     let new_engine = || options.guest.new_engine();
     // Asked for here already, so that what is missing is said in one line.
-    new_engine()?;
+    let engine = new_engine()?.kind().name();
+    let setting = Setting::new(&guest, &options.guest.kernel, engine);
     let prepared = Template::cached(&guest, &options.template, &mut || {
         new_engine().expect("an engine that could be made just now")
     })?;
     let mut executor = Executor::new(prepared, Budget::default());
-    let mut found = false;
-    for (path, program) in options.programs.iter().zip(&programs) {
-        let judged = judge(&mut executor, program)?;
-        found |= matches!(judged.verdict, Verdict::Finding(_));
-        let hash = executor.hash()?;
-        let report = Report::new(path, &judged, hash);
-        if options.json {
-            report::print_json(&report)?;
-            continue;
-        }
-        println!("{report}");
-        if options.trace {
-            judged
-                .execution
-                .events
-                .iter()
-                .for_each(|event| println!("  {event}"));
-        }
-        if options.console {
-            print!("{}", judged.execution.console);
-        }
+    let mut worst = 0;
+    for path in &options.programs {
+        let artifact = match Artifact::read(path) {
+            Ok(artifact) => artifact,
+            Err(error) => {
+                eprintln!("latefork: {error}");
+                worst = 2;
+                continue;
+            }
+        };
+        let ran = replay(&mut executor, &artifact.program)?;
+        let kept = keep(options, &setting, &artifact, &ran)?;
+        worst = worst.max(u8::from(kept.is_some()));
+        print(options, &Report::new(path, &ran, kept), &ran)?;
     }
-    Ok(if found {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(worst))
 }
 
-fn read_program(path: &Path) -> Result<Program> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if path.extension().is_none_or(|extension| extension != "txt") {
-        return Ok(Program::decode(&bytes));
+/// Keeps a program that has a finding, unless it is a kept one.
+fn keep(
+    options: &Options,
+    setting: &Setting,
+    artifact: &Artifact,
+    ran: &Replay,
+) -> Result<Option<PathBuf>> {
+    if !matches!(ran.verdict, Verdict::Finding(_)) {
+        return Ok(None);
     }
-    let Ok(text) = std::str::from_utf8(&bytes) else {
-        bail!("{}: not text", path.display());
-    };
-    latefork_wire::text::parse(text).map_err(|error| anyhow!("{}: {error}", path.display()))
+    if Sidecar::path_of(&artifact.path).exists() {
+        return Ok(Some(artifact.path.clone()));
+    }
+    let folder = options.findings.join(&setting.flavour);
+    let sidecar = Sidecar::new(setting.clone(), ran.outcome.clone());
+    Ok(Some(sidecar.keep(&folder, "run", &artifact.program)?))
+}
+
+fn print(options: &Options, report: &Report, ran: &Replay) -> Result<()> {
+    if options.json {
+        return report::print_json(report);
+    }
+    println!("{report}");
+    if options.trace {
+        let events = &ran.execution.events;
+        events.iter().for_each(|event| println!("  {event}"));
+    }
+    if options.console {
+        print!("{}", ran.execution.console);
+    }
+    Ok(())
 }
 
 impl Report {
-    fn new(path: &Path, judged: &Judged, hash: u64) -> Self {
-        let (verdict, signatures, details) = describe(&judged.verdict);
-        let mut details = details;
-        if judged.execution.ending != Ending::Traced {
-            details.push(format!("ended by {:?}", judged.execution.ending));
+    fn new(path: &Path, ran: &Replay, kept: Option<PathBuf>) -> Self {
+        let findings = match &ran.verdict {
+            Verdict::Finding(findings) => findings.as_slice(),
+            _ => &[],
+        };
+        let mut details: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        details.extend(ran.verdict.reason().map(str::to_owned));
+        if ran.execution.ending != Ending::Traced {
+            details.push(format!("ended by {:?}", ran.execution.ending));
         }
+        let outcome = ran.outcome.clone();
         Self {
             program: path.to_owned(),
-            verdict,
-            signatures,
+            verdict: outcome.verdict,
+            signatures: outcome.signatures,
             details,
-            instructions: judged.execution.instructions,
-            events: judged.execution.events.len(),
-            memory_hash: format!("{hash:016x}"),
+            instructions: outcome.instructions,
+            events: ran.execution.events.len(),
+            memory_hash: outcome.memory_hash,
+            kept,
         }
-    }
-}
-
-fn describe(verdict: &Verdict) -> (&'static str, Vec<String>, Vec<String>) {
-    match verdict {
-        Verdict::Clean => ("clean", Vec::new(), Vec::new()),
-        Verdict::Finding(findings) => {
-            let signatures = findings.iter().map(|finding| finding.signature());
-            let details = findings.iter().map(|finding| finding.to_string());
-            ("finding", signatures.collect(), details.collect())
-        }
-        Verdict::BaseKernel(findings) => {
-            let signatures = findings.iter().map(|finding| finding.signature());
-            ("base-kernel", signatures.collect(), Vec::new())
-        }
-        Verdict::Resource(why) => ("resource", Vec::new(), vec![(*why).to_owned()]),
-        Verdict::Inconclusive(why) => ("inconclusive", Vec::new(), vec![(*why).to_owned()]),
-        Verdict::NotRun(why) => ("not-run", Vec::new(), vec![(*why).to_owned()]),
     }
 }
 
@@ -156,12 +173,12 @@ impl std::fmt::Display for Report {
             self.events,
             self.memory_hash
         )?;
-        for signature in &self.signatures {
-            write!(f, "\n  {signature}")?;
+        for line in self.signatures.iter().chain(&self.details) {
+            write!(f, "\n  {line}")?;
         }
-        for detail in &self.details {
-            write!(f, "\n  {detail}")?;
+        match &self.kept {
+            Some(kept) => write!(f, "\n  again: latefork repro {}", kept.display()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -7,6 +7,16 @@ use latefork_wire::program::Program;
 use super::regression::{Expectations, HeaderError};
 use super::sidecar::Sidecar;
 
+/// Folders of `corpora` that hold programs; the others hold inputs of host-side
+/// targets, and lists.
+const CORPORA: [&str; 6] = [
+    "clone_failure",
+    "everything",
+    "hostile_args",
+    "lifecycle",
+    "nested",
+    "regressions",
+];
 /// Files larger than this are no programs: bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -179,7 +189,8 @@ fn is_seed(path: &Path) -> bool {
 }
 
 /// The programs that `path` stands for: itself, or all below a folder, by name.
-/// Sidecars and hidden files are none.
+/// Sidecars and hidden files are none, nor is what lies in those folders of
+/// `corpora` that hold something else.
 ///
 /// # Errors
 ///
@@ -197,11 +208,13 @@ pub fn programs(path: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
         entries.push(entry.map_err(failed)?.path());
     }
     entries.sort();
+    let is_corpora = path.file_name().is_some_and(|name| name == "corpora");
     let mut found = Vec::new();
     for entry in entries {
         let name = entry.file_name().unwrap_or_default().to_string_lossy();
         let is_sidecar = name.ends_with(".json");
-        if !is_sidecar && !name.starts_with('.') {
+        let is_other = is_corpora && !CORPORA.contains(&&*name);
+        if !is_sidecar && !is_other && !name.starts_with('.') {
             found.extend(programs(&entry)?);
         }
     }

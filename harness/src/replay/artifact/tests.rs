@@ -72,3 +72,23 @@ fn files_that_are_no_programs_are_refused() {
     let error = Artifact::read(&folder.path().join("none")).unwrap_err();
     assert!(matches!(error, ArtifactError::Read { .. }), "{error}");
 }
+
+#[test]
+fn corpora_stands_for_its_folders_of_programs_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpora = folder.path().join("corpora");
+    for name in [
+        "nested/a",
+        "regressions/b.txt",
+        "known/faithful.txt",
+        "loader/elf",
+    ] {
+        let path = corpora.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+    let expected = ["nested/a", "regressions/b.txt"].map(|name| corpora.join(name));
+    assert_eq!(programs(&corpora).unwrap(), expected);
+    let loader = corpora.join("loader");
+    assert_eq!(programs(&loader).unwrap(), [loader.join("elf")]);
+}
