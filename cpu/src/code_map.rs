@@ -9,6 +9,9 @@ pub(crate) struct CodeMap {
     granules: Vec<u64>,
     /// Writes whose blocks are to be dropped after the current instruction.
     pub(crate) written: Vec<(PhysAddr, u32)>,
+    /// An event is being delivered: what comes next is another block, so writes
+    /// to code need not be made by an instruction that is executed alone.
+    pub(crate) in_delivery: bool,
 }
 
 impl CodeMap {

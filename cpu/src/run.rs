@@ -80,7 +80,9 @@ impl Cpu {
             let delivered = system::deliver_interrupt(core, memory, vector);
             core.stepping = false;
             if delivered.is_err() {
-                return Some(core.exit_of_stop());
+                let exit = core.exit_of_stop();
+                self.drop_written(memory);
+                return Some(exit);
             }
             core.pending_vector = None;
             core.halted = false;
@@ -167,6 +169,7 @@ impl Cpu {
         core.retired += u64::from(op.ordinal);
         if flow == Flow::End {
             core.retired += 1;
+            self.drop_written(memory);
             return Pause::Boundary;
         }
         core.eip = op.start_eip(core);
@@ -190,35 +193,34 @@ impl Cpu {
     /// to date.
     fn raised(&mut self, memory: &Memory<'_>) -> Pause {
         let core = &mut *self.core;
-        match core.take_stop() {
-            Stop::Exception(exception) => {
-                core.shadow = Shadow::None;
-                core.debug_hits = 0;
-                core.hooks.hit = None;
-                if system::deliver_exception(core, memory, exception).is_ok() {
-                    // A fault counts like the instruction that it took the
-                    // place of: else a guest whose handlers fault at their
-                    // first instruction would run forever within a budget.
-                    if exception.class() != ExceptionClass::Trap {
-                        core.retired += 1;
-                    }
-                    core.io.clear();
-                    self.drop_written(memory);
-                    return Pause::Boundary;
+        let mut stop = core.take_stop();
+        if let Stop::Exception(exception) = stop {
+            core.shadow = Shadow::None;
+            core.debug_hits = 0;
+            core.hooks.hit = None;
+            if system::deliver_exception(core, memory, exception).is_ok() {
+                // A fault counts like the instruction that it took the
+                // place of: else a guest whose handlers fault at their
+                // first instruction would run forever within a budget.
+                if exception.class() != ExceptionClass::Trap {
+                    core.retired += 1;
                 }
-                match core.take_stop() {
-                    Stop::Exit(exit) => {
-                        core.io.used = 0;
-                        Pause::Exit(exit)
-                    }
-                    _ => Pause::Single,
-                }
+                core.io.clear();
             }
+            stop = core.take_stop();
+            if stop == Stop::None {
+                self.drop_written(memory);
+                return Pause::Boundary;
+            }
+        }
+        // The instruction starts again: from the bytes that are there then.
+        self.drop_written(memory);
+        match stop {
             Stop::Exit(exit) => {
-                core.io.used = 0;
+                self.core.io.used = 0;
                 Pause::Exit(exit)
             }
-            Stop::Restep | Stop::None => Pause::Single,
+            _ => Pause::Single,
         }
     }
 }

@@ -81,21 +81,46 @@ impl Core {
             None
         };
         self.watch(linear, first, size, Direction::Write)?;
-        let Some(second) = second else {
+        if let Some(second) = second {
+            self.store_crossing(memory, [first, second], [in_first, size - in_first], value)?;
+            self.refresh_tag(memory, linear.wrapping_add(in_first));
+        } else {
             self.write_physical(memory, first, size, value)?;
-            self.refresh_tag(memory, linear);
-            return Ok(());
-        };
-        for i in 0..size {
-            let at = if i < in_first {
-                first + u64::from(i)
-            } else {
-                second + u64::from(i - in_first)
-            };
-            self.write_physical(memory, at, 1, value >> (8 * i))?;
         }
         self.refresh_tag(memory, linear);
-        self.refresh_tag(memory, linear.wrapping_add(in_first));
+        Ok(())
+    }
+
+    /// Stores to the end of one page and the start of another. The instruction
+    /// may have to be executed again, alone or with the answer of a device, and
+    /// may then read what it is about to change: RAM is written last.
+    #[allow(clippy::cast_possible_truncation)] // frames are small
+    fn store_crossing(
+        &mut self,
+        memory: &Memory<'_>,
+        places: [u64; 2],
+        sizes: [u32; 2],
+        value: u64,
+    ) -> Result<(), Raised> {
+        let parts = [
+            (places[0], sizes[0], value),
+            (places[1], sizes[1], value >> (8 * sizes[0])),
+        ];
+        let backed = |address: u64| memory.page((address >> 12) as u32).is_some();
+        for (address, size, _) in parts {
+            if backed(address) {
+                self.written_code(address, size)?;
+            }
+        }
+        for in_ram in [false, true] {
+            for (address, size, value) in parts {
+                if backed(address) == in_ram {
+                    for i in 0..size {
+                        self.write_physical(memory, address + u64::from(i), 1, value >> (8 * i))?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -152,6 +177,19 @@ impl Core {
         Ok(u64::from(self.mmio_read(PhysAddr(address), size as u8)?))
     }
 
+    /// Whether a write in one page hits decoded code, so that blocks have to go
+    /// before the next instruction: this one must be the last of its run.
+    #[allow(clippy::cast_possible_truncation)] // frames and offsets are small
+    fn written_code(&mut self, address: u64, size: u32) -> Result<bool, Raised> {
+        let frame = (address >> 12) as u32;
+        let offset = address as u32 & PAGE_OFFSET;
+        let hit = self.code.granules(frame) & CodeMap::mask(offset, size) != 0;
+        if hit && !self.code.in_delivery {
+            self.need_stepping()?;
+        }
+        Ok(hit)
+    }
+
     /// Writes 1, 2, 4 or 8 bytes that lie in one page; marks it dirty.
     #[allow(clippy::cast_possible_truncation)] // frames and sizes are small
     pub(crate) fn write_physical(
@@ -166,8 +204,7 @@ impl Core {
         match memory.page(frame) {
             Some((_, RegionKind::Rom)) => Ok(()),
             Some((page, RegionKind::Ram)) => {
-                if self.code.granules(frame) & CodeMap::mask(offset, size) != 0 {
-                    self.need_stepping()?;
+                if self.written_code(address, size)? {
                     self.code.written.push((PhysAddr(address), size));
                 }
                 for (cell, byte) in page[offset as usize..]

@@ -179,6 +179,10 @@ fn enter<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 
 fn enter_checked<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<(), Raised> {
     let level = op.disp & 31;
+    if level > 1 {
+        // It reads and writes in turn: it must not be executed again half way.
+        core.need_stepping()?;
+    }
     let mut depth = W::BYTES.wrapping_neg();
     let frame = core.stack_offset(depth);
     core.store(memory, seg::SS, frame, W::cut(core.regs[gpr::EBP]))?;

@@ -108,6 +108,10 @@ impl Core {
     }
 
     fn far_transfer(&mut self, memory: &Memory<'_>, transfer: Transfer) -> Result<Flow, Raised> {
+        if transfer.verb == Verb::Call {
+            // It reads and writes: it must not be executed again half way.
+            self.need_stepping()?;
+        }
         if self.real_segments() {
             return self.real_transfer(memory, transfer);
         }

@@ -178,20 +178,24 @@ impl Core {
         memory: &Memory<'_>,
         event: Event,
     ) -> Result<Delivered, Raised> {
-        let delivered = if self.protected() {
+        self.code.in_delivery = true;
+        let delivered = self.deliver_by_mode(memory, event);
+        self.code.in_delivery = false;
+        self.entered_handler |= delivered.is_ok();
+        delivered
+    }
+
+    fn deliver_by_mode(&mut self, memory: &Memory<'_>, event: Event) -> Result<Delivered, Raised> {
+        if self.protected() {
             let gate = self.read_gate(memory, &event)?;
             if gate.system_kind() == Some(kind::TASK) {
-                self.deliver_to_task(memory, event, gate)?
-            } else {
-                self.deliver_through(memory, event, gate)?;
-                Delivered::Done
+                return self.deliver_to_task(memory, event, gate);
             }
+            self.deliver_through(memory, event, gate)?;
         } else {
             self.deliver_real(memory, event)?;
-            Delivered::Done
-        };
-        self.entered_handler = true;
-        Ok(delivered)
+        }
+        Ok(Delivered::Done)
     }
 
     /// Real mode: FLAGS, CS and IP go on the stack; no error codes.

@@ -85,3 +85,33 @@ fn mmio_read_modify_write_exits_twice_and_retires_once() {
     assert_eq!(machine.run(10), Exit::Halted);
     assert_eq!(machine.state().retired, 2);
 }
+
+#[test]
+fn a_read_modify_write_over_the_start_of_its_own_page_is_done_once() {
+    // add dword [0xffe], 0x00020002; hlt: the upper half hits this instruction
+    let mut machine = Machine::new(&[0x81, 0x05, 0xfe, 0x0f, 0, 0, 2, 0, 2, 0, 0xf4]);
+    machine.write(0xffe, &[7, 0]);
+    assert_eq!(machine.run(100), Exit::Halted);
+    assert_eq!(machine.read(0xffe), 0x0583_0009);
+}
+
+#[test]
+fn a_read_modify_write_over_the_end_of_memory_is_done_once() {
+    // add dword [0xffffe], 0x00020002; hlt
+    let mut machine = Machine::new(&[0x81, 0x05, 0xfe, 0xff, 0x0f, 0, 2, 0, 2, 0, 0xf4]);
+    machine.write(0xf_fffc, &[0, 0, 7, 0]);
+    let mut written = Vec::new();
+    loop {
+        match machine.run(2) {
+            Exit::MmioRead { size: 1, .. } => machine.cpu.complete_read(0x10),
+            Exit::MmioWrite { address, value, .. } => written.push((address.0, value)),
+            exit => {
+                assert_eq!(exit, Exit::Halted);
+                break;
+            }
+        }
+    }
+    assert_eq!(written, [(0x10_0000, 0x12), (0x10_0001, 0x10)]);
+    assert_eq!(machine.read(0xf_fffc), 0x0009_0000);
+    assert_eq!(machine.state().retired, 2);
+}
