@@ -166,7 +166,7 @@ impl Core {
                 return Ok(value);
             }
         }
-        Ok(W::truncate(self.load_slow(
+        Ok(W::low_bits(self.load_slow(
             memory,
             linear,
             W::BYTES,
@@ -190,7 +190,7 @@ impl Core {
                 return Ok(());
             }
         }
-        self.store_slow(memory, linear, W::BYTES, user, value.widen())
+        self.store_slow(memory, linear, W::BYTES, user, value.to_u64())
     }
 
     /// Reads, computes and writes back. Page permissions are those of a write
@@ -218,7 +218,7 @@ impl Core {
         let flags = self.flags;
         #[allow(clippy::cast_possible_truncation)] // at most 32 bits
         let new = change(self, old as u32);
-        let stored = self.store_slow(memory, linear, W::BYTES, self.user, W::cut(new).widen());
+        let stored = self.store_slow(memory, linear, W::BYTES, self.user, W::cut(new).to_u64());
         if stored.is_err() {
             self.flags = flags;
         }

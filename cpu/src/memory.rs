@@ -112,9 +112,9 @@ pub(crate) trait Word: Copy + Eq + Default {
     /// Writes to the start of `cells`; `None` if it is too short.
     fn put(self, cells: &[Cell<u8>], at: usize) -> Option<()>;
     /// Zero-extends to 64 bits.
-    fn widen(self) -> u64;
+    fn to_u64(self) -> u64;
     /// Keeps the low bits.
-    fn truncate(value: u64) -> Self;
+    fn low_bits(value: u64) -> Self;
     /// Zero-extends to 32 bits (a `u64` is cut).
     fn zext(self) -> u32;
     /// Keeps the low bits.
@@ -147,11 +147,11 @@ macro_rules! word {
                 Some(())
             }
             #[inline(always)]
-            fn widen(self) -> u64 {
+            fn to_u64(self) -> u64 {
                 self as u64
             }
             #[inline(always)]
-            fn truncate(value: u64) -> Self {
+            fn low_bits(value: u64) -> Self {
                 value as Self
             }
             #[inline(always)]

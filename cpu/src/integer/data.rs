@@ -169,8 +169,8 @@ fn cmpxchg8b_checked(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<()
     let zero = if equal { crate::flags::ZF } else { 0 };
     core.flags = crate::flags::LazyFlags::from_bits(bits | zero);
     if !equal {
-        core.regs[gpr::EAX] = u32::truncate(old);
-        core.regs[gpr::EDX] = u32::truncate(old >> 32);
+        core.regs[gpr::EAX] = u32::low_bits(old);
+        core.regs[gpr::EDX] = u32::low_bits(old >> 32);
     }
     Ok(())
 }

@@ -46,8 +46,8 @@ fn mul<W: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flo
     };
     let product = u64::from(core.reg::<W>(0)) * u64::from(value);
     let (high, low) = (
-        u32::truncate(product >> W::BITS),
-        W::truncate(product).zext(),
+        u32::low_bits(product >> W::BITS),
+        W::low_bits(product).zext(),
     );
     set_pair::<W>(core, high, low);
     multiply_flags::<W>(&mut core.flags, low, high != 0);
@@ -59,7 +59,7 @@ fn imul<W: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Fl
         return Flow::Raised;
     };
     let (product, low, overflow) = signed_product::<W>(core.reg::<W>(0), value);
-    set_pair::<W>(core, u32::truncate(product >> W::BITS), low);
+    set_pair::<W>(core, u32::low_bits(product >> W::BITS), low);
     multiply_flags::<W>(&mut core.flags, low, overflow);
     Flow::Next
 }
@@ -67,7 +67,7 @@ fn imul<W: Word, S: Source>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Fl
 #[inline(always)]
 fn signed_product<W: Word>(a: u32, b: u32) -> (u64, u32, bool) {
     let product = i64::from(W::sext(a).cast_signed()) * i64::from(W::sext(b).cast_signed());
-    let low = W::truncate(product.cast_unsigned()).zext();
+    let low = W::low_bits(product.cast_unsigned()).zext();
     let overflow = i64::from(W::sext(low).cast_signed()) != product;
     (product.cast_unsigned(), low, overflow)
 }
@@ -109,8 +109,8 @@ fn divide<W: Word>(core: &mut Core, divisor: u64) -> Result<(), Raised> {
         Some(quotient) if quotient < limit => {
             set_pair::<W>(
                 core,
-                u32::truncate(dividend % divisor),
-                u32::truncate(quotient),
+                u32::low_bits(dividend % divisor),
+                u32::low_bits(quotient),
             );
             Ok(())
         }
@@ -132,7 +132,7 @@ fn divide_signed<W: Word>(core: &mut Core, divisor: i64) -> Result<(), Raised> {
     match dividend.checked_div(divisor) {
         Some(quotient) if (-half..half).contains(&quotient) => {
             let remainder = dividend % divisor;
-            let low = |value: i64| u32::truncate(value.cast_unsigned());
+            let low = |value: i64| u32::low_bits(value.cast_unsigned());
             set_pair::<W>(core, low(remainder), low(quotient));
             Ok(())
         }

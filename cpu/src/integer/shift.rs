@@ -32,7 +32,7 @@ impl Shift for Shl {
     #[inline(always)]
     fn apply<W: Word>(flags: &mut LazyFlags, value: u32, count: u32) -> u32 {
         let wide = u64::from(value) << count;
-        let result = u32::truncate(wide);
+        let result = u32::low_bits(wide);
         let carry = wide >> W::BITS & 1 != 0;
         flags.set_shift::<W>(result, carry, carry != top::<W>(result));
         result
@@ -108,7 +108,7 @@ impl Shift for Rcl {
         }
         let wide = u64::from(flags.carry()) << W::BITS | u64::from(value);
         let rotated = wide << count | wide >> (W::BITS + 1 - count);
-        let result = W::truncate(rotated).zext();
+        let result = W::low_bits(rotated).zext();
         let carry = rotated >> W::BITS & 1 != 0;
         flags.set_cf_of(carry, carry != top::<W>(result));
         result
@@ -125,7 +125,7 @@ impl Shift for Rcr {
         } else {
             let wide = u64::from(flags.carry()) << W::BITS | u64::from(value);
             let rotated = wide >> count | wide << (W::BITS + 1 - count);
-            (W::truncate(rotated).zext(), rotated >> W::BITS & 1 != 0)
+            (W::low_bits(rotated).zext(), rotated >> W::BITS & 1 != 0)
         };
         flags.set_cf_of(carry, top::<W>(result ^ result << 1));
         result
@@ -168,13 +168,13 @@ fn shld<W: Word>(flags: &mut LazyFlags, value: u32, filler: u32, count: u32) -> 
         let wide = u64::from(value) << 32 | u64::from(filler) << 16 | u64::from(value);
         let shifted = wide << count;
         (
-            u32::truncate(shifted >> 32) & 0xffff,
+            u32::low_bits(shifted >> 32) & 0xffff,
             shifted >> 48 & 1 != 0,
         )
     } else {
         let wide = u64::from(value) << 32 | u64::from(filler);
         (
-            u32::truncate(wide << count >> 32),
+            u32::low_bits(wide << count >> 32),
             value >> (32 - count) & 1 != 0,
         )
     };
@@ -190,7 +190,7 @@ fn shrd<W: Word>(flags: &mut LazyFlags, value: u32, filler: u32, count: u32) -> 
     } else {
         u64::from(filler) << 32 | u64::from(value)
     };
-    let result = W::truncate(wide >> count).zext();
+    let result = W::low_bits(wide >> count).zext();
     flags.set_shift::<W>(
         result,
         wide >> (count - 1) & 1 != 0,

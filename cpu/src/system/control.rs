@@ -299,6 +299,6 @@ pub(crate) fn str<const MEMORY: bool>(core: &mut Core, memory: &Memory<'_>, op: 
 
 /// Where RDTSC, CPUID and the MSR instructions put 64 bits.
 pub(crate) fn set_edx_eax(core: &mut Core, value: u64) {
-    core.regs[gpr::EAX] = u32::truncate(value);
-    core.regs[gpr::EDX] = u32::truncate(value >> 32);
+    core.regs[gpr::EAX] = u32::low_bits(value);
+    core.regs[gpr::EDX] = u32::low_bits(value >> 32);
 }
