@@ -54,7 +54,7 @@ impl Cli {
             Command::Minimize(options) => minimize::run(&options),
             Command::Show(options) => show::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
-            Command::Bench(options) => bench::run(&options),
+            Command::Bench(options) => bench::run(options),
         }
     }
 }

@@ -1,36 +1,25 @@
-//! What every subcommand that boots a guest shares: its images, its options
-//! and how one sees that its agent is ready.
+//! The options of every subcommand that boots a guest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use latefork_cpu::CpuModel;
+use latefork_harness::template::Prepared;
+use latefork_harness::{Guest, Template};
 use latefork_vmm::engine::soft::SoftVcpu;
 use latefork_vmm::engine::{Engine, EngineKind};
 use latefork_vmm::layout::{RAM_DEFAULT_MIB, RAM_MIB};
-use latefork_vmm::loader::{BootSource, device_arguments};
-use latefork_vmm::machine::{Machine, MachineConfig};
-use latefork_vmm::snapshot::file::Identity;
-use latefork_vmm::vsock::VsockHost;
-use latefork_wire::frame::{FRAME_HEADER, FrameHeader, FrameKind, PORT};
-use xxhash_rust::xxh3::Xxh3;
-
-/// What the kernel is told in every guest: the console, and a clock that needs
-/// no calibration (ticks of 10 ms, delay loops that cost little).
-const COMMAND_LINE: &str = "console=ttyS0 quiet clocksource=jiffies lpj=10000 panic=-1";
+use latefork_vmm::machine::Machine;
 
 /// Which guest to boot, and on what.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct GuestOptions {
-    /// The kernel: a vmlinux or a bzImage
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "target/guest/faithful-fuzz/vmlinux"
-    )]
-    pub(crate) kernel: PathBuf,
+    /// The kernel: a vmlinux or a bzImage [default: faithful's; bench: hardened's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
     /// The initramfs with the agent; "none" boots without
     #[arg(
         long,
@@ -44,10 +33,20 @@ pub(crate) struct GuestOptions {
     /// More arguments for the kernel's command line
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) cmdline: String,
+    /// What the clock shows at power-on: seconds since 1970, or "now" (which
+    /// no two runs share); by default the start of 2026
+    #[arg(long, value_name = "SECONDS", value_parser = date)]
+    pub(crate) date: Option<u64>,
     /// What runs the guest's CPU
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub(crate) engine: EngineChoice,
+    /// What the guest's CPU can do
+    #[arg(long, value_enum, default_value_t = CpuChoice::X87)]
+    pub(crate) cpu: CpuChoice,
 }
+
+/// The kernel where none is named.
+const DEFAULT_KERNEL: &str = "target/guest/faithful-fuzz/vmlinux";
 
 /// The engines as one asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,17 +59,13 @@ pub(crate) enum EngineChoice {
     Soft,
 }
 
-impl EngineChoice {
-    /// The engine asked for; with `auto`, one that can run here.
-    fn make(self) -> Result<Box<dyn Engine>> {
-        match self {
-            Self::Soft | Self::Auto => Ok(Box::new(SoftVcpu::new(CpuModel::Fuzz))),
-            Self::Kvm => bail!(
-                "the engine `kvm` is not part of this build: use `--engine {}`",
-                EngineKind::Soft.name()
-            ),
-        }
-    }
+/// The CPU models as one asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CpuChoice {
+    /// x87 and no more: what guests are fuzzed on
+    X87,
+    /// With FXSAVE, MMX, SSE and SSE2, for kernels of the configuration `sse`
+    Sse,
 }
 
 fn memory(text: &str) -> Result<u32, String> {
@@ -87,161 +82,100 @@ fn memory(text: &str) -> Result<u32, String> {
     Ok(mib)
 }
 
-/// The images of a guest, read into memory.
-#[derive(Clone)]
-pub(crate) struct Guest {
-    pub(crate) kernel_path: PathBuf,
-    pub(crate) initramfs_path: Option<PathBuf>,
-    kernel: Vec<u8>,
-    initramfs: Option<Vec<u8>>,
-    /// The kernel's whole command line.
-    pub(crate) command_line: String,
-    pub(crate) memory: u32,
-    engine: EngineChoice,
+/// The last second that a CMOS clock can show: its century has two digits.
+const LAST_DATE: u64 = 253_402_300_799;
+
+fn date(text: &str) -> Result<u64, String> {
+    if text == "now" {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        return now
+            .map(|since| since.as_secs())
+            .map_err(|error| format!("the host's clock is before 1970: {error}"));
+    }
+    let date: u64 = text
+        .parse()
+        .map_err(|_| format!("`{text}` is neither `now` nor a number of seconds"))?;
+    if date > LAST_DATE {
+        return Err(format!("{date} is after the year 9999"));
+    }
+    Ok(date)
 }
 
 impl GuestOptions {
+    /// The kernel's file.
+    pub(crate) fn kernel(&self) -> &Path {
+        self.kernel.as_deref().unwrap_or(Path::new(DEFAULT_KERNEL))
+    }
+
     /// The engine asked for; with `auto`, one that can run here.
     pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
-        self.engine.make()
+        let model = match self.cpu {
+            CpuChoice::X87 => CpuModel::Fuzz,
+            CpuChoice::Sse => CpuModel::Sse,
+        };
+        match self.engine {
+            EngineChoice::Soft | EngineChoice::Auto => Ok(Box::new(SoftVcpu::new(model))),
+            EngineChoice::Kvm => bail!(
+                "the engine `kvm` is not part of this build: use `--engine {}`",
+                EngineKind::Soft.name()
+            ),
+        }
     }
 
     /// The options as arguments, for another process.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let engine = self.engine.to_possible_value();
-        let engine = engine.map_or_else(String::new, |value| value.get_name().to_owned());
-        vec![
+        let mut arguments: Vec<OsString> = vec![
             "--kernel".into(),
-            self.kernel.clone().into(),
+            self.kernel().into(),
             "--initramfs".into(),
             self.initramfs.clone().into(),
-            "--memory".into(),
-            self.memory.to_string().into(),
+            format!("--memory={}", self.memory).into(),
             format!("--cmdline={}", self.cmdline).into(),
-            "--engine".into(),
-            engine.into(),
-        ]
+            format!("--engine={}", word(&self.engine)).into(),
+            format!("--cpu={}", word(&self.cpu)).into(),
+        ];
+        arguments.extend(self.date.map(|date| format!("--date={date}").into()));
+        arguments
     }
 
     /// Reads the images.
     pub(crate) fn read(&self) -> Result<Guest> {
-        let initramfs_path = (self.initramfs != Path::new("none")).then(|| self.initramfs.clone());
-        let initramfs = initramfs_path.as_deref().map(read_initramfs).transpose()?;
-        Ok(Guest {
-            kernel_path: self.kernel.clone(),
-            initramfs_path,
-            kernel: read_kernel(&self.kernel)?,
-            initramfs,
-            command_line: command_line(&device_arguments(), &self.cmdline),
-            memory: self.memory,
-            engine: self.engine,
-        })
-    }
-}
-
-fn command_line(devices: &str, arguments: &str) -> String {
-    format!("{COMMAND_LINE} {devices} {arguments}")
-        .trim_end()
-        .to_owned()
-}
-
-fn read_kernel(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| {
-        format!(
-            "no kernel image at {}: build one with `cargo xtask kernel --flavour faithful`",
-            path.display()
-        )
-    })
-}
-
-fn read_initramfs(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| {
-        format!(
-            "no initramfs at {}: build it with `cargo xtask initramfs`",
-            path.display()
-        )
-    })
-}
-
-impl Guest {
-    /// The same guest with another image of its kernel.
-    pub(crate) fn with_kernel(&self, path: &Path) -> Result<Self> {
-        Ok(Self {
-            kernel: read_kernel(path)?,
-            kernel_path: path.to_path_buf(),
-            ..self.clone()
-        })
-    }
-
-    /// The same guest without its virtio device: its agent reports on the console.
-    pub(crate) fn without_vsock(&self) -> Self {
-        Self {
-            command_line: self.command_line.replace(&device_arguments(), ""),
-            ..self.clone()
-        }
-    }
-
-    /// A machine with the guest loaded, before its first instruction.
-    pub(crate) fn machine(&self) -> Result<Machine> {
-        let mut machine = Machine::new(self.new_engine()?, &self.config())?;
-        machine
-            .load(&BootSource {
-                kernel: &self.kernel,
-                initramfs: self.initramfs.as_deref(),
-                command_line: &self.command_line,
-            })
-            .with_context(|| format!("cannot boot {}", self.kernel_path.display()))?;
-        machine.vsock_mut().listen(PORT)?;
-        Ok(machine)
-    }
-
-    /// What the machine is made of.
-    pub(crate) fn config(&self) -> MachineConfig {
-        MachineConfig {
-            memory_mib: self.memory,
-            ..MachineConfig::default()
-        }
-    }
-
-    /// The engine asked for; with `auto`, one that can run here.
-    pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
-        self.engine.make()
-    }
-
-    /// Names all that decides what the guest is when its agent is ready.
-    pub(crate) fn identity(&self) -> Identity {
-        let mut hasher = Xxh3::new();
-        let memory = self.memory.to_le_bytes();
-        let parts: [&[u8]; 4] = [
-            &self.kernel,
-            self.initramfs.as_deref().unwrap_or_default(),
-            self.command_line.as_bytes(),
-            &memory,
-        ];
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        Identity {
-            inputs: hasher.digest128(),
-        }
-    }
-}
-
-/// Whether the agent has connected and said hello.
-pub(crate) fn is_ready(host: &mut VsockHost) -> bool {
-    host.accept(PORT);
-    let connections: Vec<_> = host.connections().collect();
-    connections.into_iter().any(|id| {
-        let Ok((front, back)) = host.received(id) else {
-            return false;
+        let guest = match self.has_initramfs() {
+            true => Guest::read(self.kernel(), &self.initramfs)?,
+            false => Guest::read_bare(self.kernel())?,
         };
-        let bytes: Vec<u8> = front.iter().chain(back).copied().collect();
-        let Some(header) = bytes.first_chunk::<FRAME_HEADER>() else {
-            return false;
-        };
-        FrameHeader::decode(*header).is_ok_and(|header| {
-            header.kind == FrameKind::Hello && bytes.len() >= FRAME_HEADER + header.len as usize
+        let guest = guest.with_memory(self.memory).with_arguments(&self.cmdline);
+        Ok(match self.date {
+            Some(date) => guest.with_date(date),
+            None => guest,
         })
-    })
+    }
+
+    /// A machine with `guest` loaded, before its first instruction.
+    pub(crate) fn machine(&self, guest: &Guest) -> Result<Machine> {
+        let machine = guest.machine(self.new_engine()?);
+        machine.with_context(|| format!("cannot boot {}", self.kernel().display()))
+    }
+
+    /// The template of `guest` from the file at `path`, made if that is needed.
+    pub(crate) fn template(&self, guest: &Guest, path: &Path) -> Result<Prepared> {
+        // Asked for here already, so that what is missing is said in one line.
+        self.new_engine()?;
+        let mut new_engine = || {
+            self.new_engine()
+                .expect("an engine that could be made just now")
+        };
+        let prepared = Template::cached(guest, path, &mut new_engine);
+        prepared.with_context(|| format!("cannot boot {}", self.kernel().display()))
+    }
+
+    fn has_initramfs(&self) -> bool {
+        self.initramfs != Path::new("none")
+    }
+}
+
+/// A choice's word on the command line.
+fn word(choice: &impl ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -5,7 +5,6 @@ mod guest;
 mod lab;
 mod qemu;
 mod report;
-mod session;
 
 use std::process::ExitCode;
 

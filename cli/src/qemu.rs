@@ -1,10 +1,10 @@
 //! QEMU's TCG with the same guest, to compare with.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,8 @@ const PROMPT: &[u8] = b"(qemu) ";
 const DISK_SIZE: u64 = 1 << 30;
 /// How long QEMU may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks whether QEMU has connected its console.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// What QEMU boots.
 pub(crate) struct QemuGuest {
@@ -24,12 +26,25 @@ pub(crate) struct QemuGuest {
     pub(crate) initramfs: Option<PathBuf>,
     pub(crate) command_line: String,
     pub(crate) memory_mib: u32,
+    pub(crate) clock: Clock,
+}
+
+/// What guest time is in QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The host's: who sleeps in the guest waits in earnest.
+    Host,
+    /// Retired instructions, 1 a nanosecond, and idle time is skipped: what
+    /// our own machine does.
+    Instructions,
 }
 
 /// A running QEMU, killed when it is dropped.
 pub(crate) struct Qemu {
-    child: Child,
-    console: BufReader<ChildStdout>,
+    child: Killed,
+    console: UnixStream,
+    /// What the console said and nobody has read yet.
+    said: Vec<u8>,
     folder: TempDir,
     started: Instant,
 }
@@ -51,6 +66,9 @@ impl Qemu {
         File::create(&disk)
             .and_then(|file| file.set_len(DISK_SIZE))
             .context("cannot make a disk for QEMU")?;
+        let socket = folder.path().join("console");
+        let listener = UnixListener::bind(&socket).context("cannot make a console for QEMU")?;
+        listener.set_nonblocking(true)?;
         let mut command = Command::new(PROGRAM);
         command
             .args([
@@ -69,7 +87,10 @@ impl Qemu {
                 "-net",
                 "none",
             ])
-            .args(["-serial", "stdio", "-m", &guest.memory_mib.to_string()])
+            .args(["-serial", "chardev:console"])
+            .arg("-chardev")
+            .arg(format!("socket,id=console,path={}", socket.display()))
+            .args(["-m", &guest.memory_mib.to_string()])
             .arg("-monitor")
             .arg(format!(
                 "unix:{},server=on,wait=off",
@@ -86,17 +107,24 @@ impl Qemu {
         if let Some(initramfs) = &guest.initramfs {
             command.arg("-initrd").arg(initramfs);
         }
+        if guest.clock == Clock::Instructions {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         let started = Instant::now();
-        let mut child = command
+        let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {PROGRAM}"))?;
-        let console = child.stdout.take().context("QEMU has no console")?;
+        let mut child = Killed(child);
+        let console = accept(&listener, &mut child.0)?;
+        console.set_nonblocking(false)?;
+        console.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             child,
-            console: BufReader::new(console),
+            console,
+            said: Vec::new(),
             folder,
             started,
         })
@@ -104,24 +132,36 @@ impl Qemu {
 
     /// Reads the console until a line holds `marker`; the time since the start.
     pub(crate) fn wait_for(&mut self, marker: &str) -> Result<Duration> {
-        let mut line = Vec::new();
+        let patience = Instant::now() + PATIENCE;
+        let mut buffer = [0; 4096];
         loop {
-            line.clear();
-            if self.console.read_until(b'\n', &mut line)? == 0 {
+            while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.said.drain(..=end).collect();
+                if String::from_utf8_lossy(&line).contains(marker) {
+                    return Ok(self.started.elapsed());
+                }
+            }
+            let count = self.console.read(&mut buffer);
+            let count = count.with_context(|| format!("QEMU's console did not say `{marker}`"))?;
+            if count == 0 {
                 bail!("QEMU ended before its console said `{marker}`");
             }
-            if String::from_utf8_lossy(&line).contains(marker) {
-                return Ok(self.started.elapsed());
-            }
-            if self.started.elapsed() > PATIENCE {
+            if Instant::now() > patience {
                 bail!("QEMU's console did not say `{marker}` within {PATIENCE:?}");
             }
+            self.said.extend_from_slice(&buffer[..count]);
         }
+    }
+
+    /// Types `line` on the console.
+    pub(crate) fn type_line(&mut self, line: &str) -> Result<()> {
+        let written = self.console.write_all(format!("{line}\n").as_bytes());
+        written.context("QEMU's console is gone")
     }
 
     /// Time that QEMU's threads have spent on a processor so far.
     pub(crate) fn processor_time(&self) -> Duration {
-        crate::report::processor_time(&self.child.id().to_string())
+        crate::report::processor_time(&self.child.0.id().to_string())
     }
 
     /// A connection to the monitor.
@@ -130,11 +170,33 @@ impl Qemu {
     }
 }
 
-impl Drop for Qemu {
+/// A process that does not outlive its handle.
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
         // Already gone is as good as killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The console that QEMU connects, unless it ends before.
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((console, _)) => return Ok(console),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+            Err(_) => {}
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("{PROGRAM} ended at once ({status})");
+        }
+        if Instant::now() > patience {
+            bail!("{PROGRAM} did not start within {PATIENCE:?}");
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

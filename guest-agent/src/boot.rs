@@ -4,12 +4,12 @@
 use latefork_wire::frame::{Flavour, RunOptions};
 use latefork_wire::program::{MAX_BYTES, Program};
 use latefork_wire::text;
-use latefork_wire::trace::AgentFault;
+use latefork_wire::trace::{self, AgentFault};
 
 use crate::helper::{FUSE_FD, KICK_READ, KICK_WRITE};
 use crate::memory::{NULL_FD, SLOW_FD};
 use crate::selftest::{self, Selection};
-use crate::shared::agent_error;
+use crate::shared::{agent_error, shared};
 use crate::supervise::Supervisor;
 use crate::sys::{self, Fd};
 use crate::{console, files, helper, link, memory, random, rt, victim};
@@ -64,6 +64,11 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
         };
         ready(supervisor, &hello);
         run_file(supervisor, path, &options);
+        return;
+    }
+    if option(cmdline, "latefork.serve") == Some("console") {
+        ready(supervisor, &hello);
+        serve_console(supervisor);
         return;
     }
     if let Some(count) = number(cmdline, "latefork.random") {
@@ -130,6 +135,33 @@ fn number(cmdline: &str, name: &str) -> Option<u32> {
 /// Runs the program in a file, text where its name ends in `.txt` and wire
 /// form otherwise, and prints its trace; whether there was one.
 pub fn run_file(supervisor: &mut Supervisor, path: &str, options: &RunOptions) -> bool {
+    let done = run_quietly(supervisor, path, options);
+    if done {
+        selftest::print_trace();
+    }
+    done
+}
+
+/// Runs the programs in the files that lines on the console name, until there
+/// is no such file: for a host without vsock that measures how long that takes.
+fn serve_console(supervisor: &mut Supervisor) {
+    // As before the hello: what the boot freed is not the programs' to pay for.
+    sys::sleep_ticks(SETTLE_TICKS);
+    console::line(format_args!("latefork-agent: SERVING"));
+    let mut line = [0; 128];
+    loop {
+        let len = usize::try_from(sys::read(0, &mut line)).unwrap_or(0);
+        let path = core::str::from_utf8(&line[..len]).unwrap_or("").trim();
+        if !run_quietly(supervisor, path, &RunOptions::default()) {
+            return;
+        }
+        let events = trace::events(shared().trace()).count();
+        console::line(format_args!("latefork-agent: DONE events={events}"));
+    }
+}
+
+/// The same without a word of its trace.
+fn run_quietly(supervisor: &mut Supervisor, path: &str, options: &RunOptions) -> bool {
     // SAFETY: init has one thread, and only this function uses the room.
     let room = unsafe { &mut *core::ptr::addr_of_mut!(FILE) };
     let content = match sys::read_file(path, room) {
@@ -151,7 +183,6 @@ pub fn run_file(supervisor: &mut Supervisor, path: &str, options: &RunOptions) -
     let mut bytes = [0; MAX_BYTES];
     let len = program.encode(&mut bytes);
     supervisor.run(&bytes[..len], options);
-    selftest::print_trace();
     true
 }
 

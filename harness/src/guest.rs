@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use latefork_vmm::engine::Engine;
-use latefork_vmm::layout::RAM_DEFAULT_MIB;
 use latefork_vmm::loader::{BootSource, device_arguments};
 use latefork_vmm::machine::{Machine, MachineConfig, MachineError};
 use latefork_vmm::snapshot::file::Identity;
@@ -42,9 +41,9 @@ fn kernel_command(path: &Path) -> String {
 #[derive(Clone, Debug)]
 pub struct Guest {
     kernel: Vec<u8>,
-    initramfs: Vec<u8>,
+    initramfs: Option<Vec<u8>>,
     command_line: String,
-    memory_mib: u32,
+    config: MachineConfig,
 }
 
 impl Guest {
@@ -54,45 +53,83 @@ impl Guest {
     ///
     /// A file that cannot be read, with the command that makes it.
     pub fn read(kernel: &Path, initramfs: &Path) -> Result<Self, GuestError> {
-        let read = |path: &Path, what, mend| {
-            std::fs::read(path).map_err(|source| GuestError {
-                what,
-                path: path.to_owned(),
-                mend,
-                source,
-            })
-        };
-        Ok(Self::new(
-            read(kernel, "kernel image", kernel_command(kernel))?,
-            read(initramfs, "initramfs", "cargo xtask initramfs".to_owned())?,
-        ))
+        let kernel = read_kernel(kernel)?;
+        let mend = || "cargo xtask initramfs".to_owned();
+        Ok(Self::new(kernel, read(initramfs, "initramfs", mend)?))
+    }
+
+    /// Reads the image of a kernel that is to boot without an initramfs.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, with the command that makes it.
+    pub fn read_bare(kernel: &Path) -> Result<Self, GuestError> {
+        Ok(Self {
+            initramfs: None,
+            ..Self::new(read_kernel(kernel)?, Vec::new())
+        })
     }
 
     /// A guest from images in memory.
     pub fn new(kernel: Vec<u8>, initramfs: Vec<u8>) -> Self {
         Self {
             kernel,
-            initramfs,
+            initramfs: Some(initramfs),
             command_line: format!("{COMMAND_LINE} {}", device_arguments()),
-            memory_mib: RAM_DEFAULT_MIB,
+            config: MachineConfig::default(),
         }
+    }
+
+    /// The same with another image of its kernel.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, with the command that makes it.
+    pub fn with_kernel(self, path: &Path) -> Result<Self, GuestError> {
+        let kernel = read_kernel(path)?;
+        Ok(Self { kernel, ..self })
     }
 
     /// The same with `mib` MiB of RAM.
     #[must_use]
-    pub fn with_memory(self, mib: u32) -> Self {
-        Self {
-            memory_mib: mib,
-            ..self
+    pub fn with_memory(mut self, mib: u32) -> Self {
+        self.config.memory_mib = mib;
+        self
+    }
+
+    /// The same with a clock that shows `date`, in seconds since 1970, at power-on.
+    #[must_use]
+    pub fn with_date(mut self, date: u64) -> Self {
+        self.config.date = date;
+        self
+    }
+
+    /// The same with more arguments on the kernel's command line.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: &str) -> Self {
+        if !arguments.is_empty() {
+            self.command_line = format!("{} {arguments}", self.command_line);
         }
+        self
+    }
+
+    /// The same with a kernel that is told of no virtio device: its agent
+    /// reports on the console.
+    #[must_use]
+    pub fn without_vsock(mut self) -> Self {
+        let devices = format!(" {}", device_arguments());
+        self.command_line = self.command_line.replace(&devices, "");
+        self
+    }
+
+    /// The kernel's whole command line.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
     }
 
     /// What the machine is made of.
     pub fn config(&self) -> MachineConfig {
-        MachineConfig {
-            memory_mib: self.memory_mib,
-            ..MachineConfig::default()
-        }
+        self.config
     }
 
     /// A machine with the guest loaded, which waits for its agent.
@@ -101,10 +138,10 @@ impl Guest {
     ///
     /// What is wrong with an image, or the host failed.
     pub fn machine(&self, engine: Box<dyn Engine>) -> Result<Machine, MachineError> {
-        let mut machine = Machine::new(engine, &self.config())?;
+        let mut machine = Machine::new(engine, &self.config)?;
         machine.load(&BootSource {
             kernel: &self.kernel,
-            initramfs: Some(&self.initramfs),
+            initramfs: self.initramfs.as_deref(),
             command_line: &self.command_line,
         })?;
         machine
@@ -114,15 +151,18 @@ impl Guest {
         Ok(machine)
     }
 
-    /// A hash of all that decides what the guest is when its agent is ready.
+    /// A hash of all that decides what the guest is when its agent is ready,
+    /// but for the engine.
     pub fn identity(&self) -> Identity {
         let mut hasher = Xxh3::new();
-        let memory = self.memory_mib.to_le_bytes();
-        let parts: [&[u8]; 4] = [
+        let memory = self.config.memory_mib.to_le_bytes();
+        let date = self.config.date.to_le_bytes();
+        let parts: [&[u8]; 5] = [
             &self.kernel,
-            &self.initramfs,
+            self.initramfs.as_deref().unwrap_or_default(),
             self.command_line.as_bytes(),
             &memory,
+            &date,
         ];
         for part in parts {
             hasher.update(&(part.len() as u64).to_le_bytes());
@@ -132,6 +172,23 @@ impl Guest {
             inputs: hasher.digest128(),
         }
     }
+}
+
+fn read_kernel(path: &Path) -> Result<Vec<u8>, GuestError> {
+    read(path, "kernel image", || kernel_command(path))
+}
+
+fn read(
+    path: &Path,
+    what: &'static str,
+    mend: impl FnOnce() -> String,
+) -> Result<Vec<u8>, GuestError> {
+    std::fs::read(path).map_err(|source| GuestError {
+        what,
+        path: path.to_owned(),
+        mend: mend(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -146,6 +203,9 @@ mod tests {
             guest(b"kerne", b"linitramfs"),
             guest(b"kernel", b"initramfs2"),
             one.clone().with_memory(64),
+            one.clone().with_date(1),
+            one.clone().with_arguments("debug"),
+            one.clone().without_vsock(),
         ];
         assert_eq!(one.identity(), guest(b"kernel", b"initramfs").identity());
         for other in others {

@@ -7,7 +7,7 @@
 use latefork_vmm::vsock::{ConnectionId, HostError, VsockHost};
 use latefork_wire::Record;
 use latefork_wire::frame::{
-    FRAME_HEADER, FrameError, FrameHeader, FrameKind, Hello, RUN_HEADER, Refusal, RunOptions,
+    FRAME_HEADER, FrameError, FrameHeader, FrameKind, Hello, PORT, RUN_HEADER, Refusal, RunOptions,
 };
 use latefork_wire::program::{MAX_BYTES, Program};
 use latefork_wire::trace::{Event, events};
@@ -84,6 +84,41 @@ fn decode(kind: FrameKind, payload: &[u8]) -> Result<Message, LinkError> {
             Ok(Message::Refused(*refusal))
         }
         FrameKind::Run => Err(LinkError::Nonsense(kind)),
+    }
+}
+
+/// Waits for the agent's first message.
+#[derive(Debug, Default)]
+pub struct Greeting {
+    connection: Option<ConnectionId>,
+    said: Option<Result<Message, LinkError>>,
+}
+
+impl Greeting {
+    /// Takes what has come since; whether the message is there, or never will be.
+    pub fn poll(&mut self, host: &mut VsockHost) -> bool {
+        if self.connection.is_none() {
+            self.connection = host.accept(PORT);
+        }
+        if let (Some(id), None) = (self.connection, &self.said) {
+            self.said = receive(host, id).transpose();
+        }
+        self.said.is_some()
+    }
+
+    /// The agent's stream and its hello; `None` while it has said nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the agent says makes no sense.
+    pub fn hello(self) -> Result<Option<(ConnectionId, Hello)>, LinkError> {
+        match (self.connection, self.said) {
+            (Some(id), Some(Ok(Message::Hello(hello)))) => Ok(Some((id, hello))),
+            (_, Some(Ok(Message::Trace(_)))) => Err(LinkError::Nonsense(FrameKind::Trace)),
+            (_, Some(Ok(Message::Refused(_)))) => Err(LinkError::Nonsense(FrameKind::Refused)),
+            (_, Some(Err(error))) => Err(error),
+            _ => Ok(None),
+        }
     }
 }
 

@@ -7,13 +7,13 @@ use std::path::Path;
 use latefork_vmm::engine::Engine;
 use latefork_vmm::machine::{Machine, MachineError, Outcome, RunLimits};
 use latefork_vmm::snapshot::Snapshot;
-use latefork_vmm::snapshot::file::{FileError, SnapshotFile};
+use latefork_vmm::snapshot::file::{FileError, Identity, SnapshotFile};
 use latefork_vmm::vsock::{ConnectionId, VsockHost};
 use latefork_wire::Record;
 use latefork_wire::frame::{Hello, PORT};
 
 use crate::guest::Guest;
-use crate::link::{self, LinkError, Message};
+use crate::link::{Greeting, LinkError};
 
 /// Instructions within which a guest must be ready.
 const READY_BUDGET: u64 = 2_000_000_000;
@@ -120,34 +120,31 @@ impl Template {
         path: &Path,
         new_engine: &mut dyn FnMut() -> Box<dyn Engine>,
     ) -> Result<Prepared, TemplateError> {
-        let identity = guest.identity();
-        let reason = match SnapshotFile::open(path, &identity) {
-            Ok(file) => return Self::open(guest, &file, new_engine(), path),
-            Err(FileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                "there was none".to_owned()
-            }
+        let reason = match Self::open(guest, path, new_engine()) {
+            Ok(prepared) => return Ok(prepared),
+            Err(error) if is_missing(&error) => "there was none".to_owned(),
             Err(error) => error.to_string(),
         };
         let prepared = Self::boot(guest, new_engine())?;
-        let mut hello = vec![0; Hello::SIZE];
-        prepared.template.hello.put(&mut hello);
-        let snapshot = &prepared.template.snapshot;
-        snapshot
-            .write(path, &identity, &hello)
-            .map_err(MachineError::File)?;
+        prepared.template.write(path, &guest.identity())?;
         Ok(Prepared {
             made_because: Some(reason),
             ..prepared
         })
     }
 
-    fn open(
+    /// The template from the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is not a whole template of `guest` on this engine.
+    pub fn open(
         guest: &Guest,
-        file: &SnapshotFile,
-        engine: Box<dyn Engine>,
         path: &Path,
+        engine: Box<dyn Engine>,
     ) -> Result<Prepared, TemplateError> {
-        let (machine, snapshot) = Machine::open(engine, &guest.config(), file)?;
+        let file = SnapshotFile::open(path, &guest.identity()).map_err(MachineError::File)?;
+        let (machine, snapshot) = Machine::open(engine, &guest.config(), &file)?;
         let connection = agent_connection(machine.vsock());
         let foreign = || TemplateError::Foreign(path.to_owned());
         let template = Self {
@@ -161,6 +158,27 @@ impl Template {
             made_because: None,
         })
     }
+
+    /// Keeps the template of a guest of `identity` in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path, identity: &Identity) -> Result<(), TemplateError> {
+        let mut hello = vec![0; Hello::SIZE];
+        self.hello.put(&mut hello);
+        let written = self.snapshot.write(path, identity, &hello);
+        Ok(written.map_err(MachineError::File)?)
+    }
+}
+
+fn is_missing(error: &TemplateError) -> bool {
+    match error {
+        TemplateError::Machine(MachineError::File(FileError::Io { source, .. })) => {
+            source.kind() == ErrorKind::NotFound
+        }
+        _ => false,
+    }
 }
 
 /// The stream on the agent's port: there is one at a template's moment.
@@ -170,24 +188,11 @@ fn agent_connection(host: &VsockHost) -> Option<ConnectionId> {
 }
 
 fn wait_for_hello(machine: &mut Machine) -> Result<(ConnectionId, Hello), TemplateError> {
-    let mut connection = None;
-    let mut said = Ok(None);
+    let mut greeting = Greeting::default();
     let limits = RunLimits::instructions(READY_BUDGET);
-    let outcome = machine.run_until(&limits, &mut |host| {
-        if connection.is_none() {
-            connection = host.accept(PORT);
-        }
-        let Some(id) = connection else {
-            return false;
-        };
-        said = link::receive(host, id);
-        !matches!(said, Ok(None))
-    })?;
-    match (said, connection) {
-        (Ok(Some(Message::Hello(hello))), Some(id)) => Ok((id, hello)),
-        (Err(error), _) => Err(TemplateError::Agent(error)),
-        _ => Err(not_ready(machine, outcome)),
-    }
+    let outcome = machine.run_until(&limits, &mut |host| greeting.poll(host))?;
+    let hello = greeting.hello().map_err(TemplateError::Agent)?;
+    hello.ok_or_else(|| not_ready(machine, outcome))
 }
 
 fn not_ready(machine: &mut Machine, outcome: Outcome) -> TemplateError {

@@ -4,6 +4,7 @@
 mod boot;
 mod memory;
 mod programs;
+mod qemu;
 mod reset;
 mod table;
 
@@ -23,18 +24,15 @@ use crate::report;
 pub(crate) struct Options {
     #[command(flatten)]
     guest: GuestOptions,
-    /// The same kernel as a bzImage, which is what QEMU boots
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "target/guest/faithful-fuzz/bzImage"
-    )]
-    bzimage: PathBuf,
+    /// The same kernel as a bzImage, which is what QEMU boots [default: beside
+    /// the kernel]
+    #[arg(long, value_name = "FILE")]
+    bzimage: Option<PathBuf>,
     /// Programs to execute between resets, as text (`*.txt`)
     #[arg(long, value_name = "FOLDER", default_value = "bench/programs")]
     programs: PathBuf,
-    /// Resets of each engine
-    #[arg(long, value_name = "COUNT", default_value_t = 2000)]
+    /// Executions, with a reset after each (of QEMU: 200 at most)
+    #[arg(long, value_name = "COUNT", default_value_t = 4000)]
     resets: usize,
     /// Boots of each engine
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
@@ -53,8 +51,8 @@ struct Report {
     host: Host,
     boot: boot::Report,
     reset: reset::Report,
-    /// QEMU's reset of the same guest.
-    qemu_loadvm_us: Option<Spread>,
+    /// QEMU's of the same agent and programs.
+    qemu: Option<qemu::Report>,
     memory: memory::Report,
 }
 
@@ -66,15 +64,30 @@ struct Host {
     qemu: Option<String>,
 }
 
+/// The kernel where none is named: the one that fuzz targets run on.
+const DEFAULT_KERNEL: &str = "target/guest/hardened-fuzz/vmlinux";
+
+impl Options {
+    fn bzimage(&self) -> PathBuf {
+        let beside = || self.guest.kernel().with_file_name("bzImage");
+        self.bzimage.clone().unwrap_or_else(beside)
+    }
+}
+
 /// Measures; exit code 0 whatever the numbers are.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(mut options: Options) -> Result<ExitCode> {
+    options
+        .guest
+        .kernel
+        .get_or_insert_with(|| DEFAULT_KERNEL.into());
+    let options = &options;
+    let programs = programs::read(&options.programs)?;
     // First, while this process has done nothing else.
-    let (reset, memory) = reset::measure(options)?;
+    let (reset, memory) = reset::measure(options, &programs)?;
     let guest = options.guest.read()?;
-    let qemu = if options.no_qemu {
-        None
-    } else {
-        crate::qemu::version()
+    let qemu = match options.no_qemu {
+        true => None,
+        false => crate::qemu::version(),
     };
     let host = Host {
         processor: first_of("/proc/cpuinfo", "model name\t: "),
@@ -82,16 +95,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         qemu: qemu.clone(),
     };
     let boot = boot::measure(&guest, options, qemu.is_some())?;
-    let qemu_loadvm_us = if qemu.is_some() {
-        Some(reset::qemu_loadvm(&guest.without_vsock(), options)?)
-    } else {
-        None
-    };
+    let measured = qemu.map(|_| qemu::measure(&guest.clone().without_vsock(), options, &programs));
     let report = Report {
         host,
         boot,
         reset,
-        qemu_loadvm_us,
+        qemu: measured.transpose()?,
         memory,
     };
     if options.json {

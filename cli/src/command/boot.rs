@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use latefork_cpu::Instructions;
+use latefork_harness::link::Greeting;
 use latefork_vmm::engine::Deadline;
 use latefork_vmm::machine::{Machine, Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
@@ -15,7 +16,7 @@ use latefork_vmm::vsock::UnixBridge;
 use latefork_wire::frame::PORT;
 use serde::Serialize;
 
-use crate::guest::{GuestOptions, is_ready};
+use crate::guest::GuestOptions;
 use crate::report::{self, resident_kib};
 
 /// Virtual time between two looks at the console and the sockets.
@@ -85,7 +86,7 @@ struct Exits {
 /// and the guest ended by itself), else 1.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let guest = options.guest.read()?;
-    let mut machine = guest.machine()?;
+    let mut machine = options.guest.machine(&guest)?;
     let mut bridge = options
         .vsock_uds
         .as_deref()
@@ -97,7 +98,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut console = Console::new(options.json);
     let started = Instant::now();
-    let outcome = drive(&mut machine, options, &mut console, bridge.as_mut())?;
+    let mut greeting = Greeting::default();
+    let outcome = drive(
+        &mut machine,
+        options,
+        &mut console,
+        bridge.as_mut(),
+        &mut greeting,
+    )?;
     if let Some(bridge) = &mut bridge {
         // What the guest sent last still reaches the programs.
         (0..LAST_TURNS).find(|_| !bridge.poll(machine.vsock_mut()));
@@ -110,7 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         eprintln!("{report}");
     }
     let reached = match options.until {
-        Some(Until::Ready) => outcome == Outcome::Stopped,
+        Some(Until::Ready) => matches!(greeting.hello(), Ok(Some(_))),
         None => !matches!(outcome, Outcome::TripleFault | Outcome::Unsupported { .. }),
     };
     Ok(if reached {
@@ -126,6 +134,7 @@ fn drive(
     options: &Options,
     console: &mut Console,
     mut bridge: Option<&mut UnixBridge>,
+    greeting: &mut Greeting,
 ) -> Result<Outcome> {
     let end = VirtualTime::from_secs(options.time);
     loop {
@@ -140,7 +149,7 @@ fn drive(
             deadline: Deadline::default(),
         };
         let outcome = machine.run_until(&limits, &mut |host| {
-            options.until == Some(Until::Ready) && is_ready(host)
+            options.until == Some(Until::Ready) && greeting.poll(host)
         })?;
         console.print(&machine.take_console())?;
         if outcome != Outcome::TimeUp || machine.now() >= end {

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use latefork_harness::executor::Budget;
 use latefork_harness::replay::{Artifact, Replay, Setting, Sidecar, replay};
-use latefork_harness::{Ending, Executor, Guest, Template, Verdict};
+use latefork_harness::{Ending, Executor, Verdict};
 use serde::Serialize;
 
 use crate::guest::GuestOptions;
@@ -76,15 +76,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if let Some(list) = &options.list {
         return list::run(list, options);
     }
-    let guest = Guest::read(&options.guest.kernel, &options.guest.initramfs)?
-        .with_memory(options.guest.memory);
-    let new_engine = || options.guest.new_engine();
-    // Asked for here already, so that what is missing is said in one line.
-    let engine = new_engine()?.kind().name();
-    let setting = Setting::new(&guest, &options.guest.kernel, engine);
-    let prepared = Template::cached(&guest, &options.template, &mut || {
-        new_engine().expect("an engine that could be made just now")
-    })?;
+    let guest = options.guest.read()?;
+    let engine = options.guest.new_engine()?.kind().name();
+    let setting = Setting::new(&guest, options.guest.kernel(), engine);
+    let prepared = options.guest.template(&guest, &options.template)?;
     let mut executor = Executor::new(prepared, Budget::default());
     let mut worst = 0;
     for path in &options.programs {

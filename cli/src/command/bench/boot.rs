@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use latefork_cpu::Instructions;
+use latefork_harness::Guest;
+use latefork_harness::link::Greeting;
 use latefork_vmm::engine::Deadline;
 use latefork_vmm::machine::{Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
 use serde::Serialize;
 
 use super::{Options, Timed, timed};
-use crate::guest::{Guest, is_ready};
-use crate::qemu::{Qemu, QemuGuest};
+use crate::qemu::{Clock, Qemu, QemuGuest};
 use crate::report;
 
 /// What the agent says on the console when it is ready and there is no vsock.
@@ -46,17 +47,17 @@ pub(super) struct Boot {
 }
 
 pub(super) fn measure(guest: &Guest, options: &Options, with_qemu: bool) -> Result<Report> {
-    let alone = guest.without_vsock();
-    let compressed = alone.with_kernel(&options.bzimage)?;
+    let alone = guest.clone().without_vsock();
+    let compressed = alone.clone().with_kernel(&options.bzimage())?;
     let qemu_ready_bzimage = if with_qemu {
         Some(qemu_boots(&alone, options)?)
     } else {
         None
     };
     Ok(Report {
-        hello: boots(options.boots, || to_hello(guest))?,
-        ready: boots(options.boots, || to_line(&alone))?,
-        ready_bzimage: boots(options.boots, || to_line(&compressed))?,
+        hello: boots(options.boots, || to_hello(guest, options))?,
+        ready: boots(options.boots, || to_line(&alone, options))?,
+        ready_bzimage: boots(options.boots, || to_line(&compressed, options))?,
         qemu_ready_bzimage,
     })
 }
@@ -76,11 +77,12 @@ fn boots(count: usize, boot: impl Fn() -> Result<u64>) -> Result<Boot> {
     })
 }
 
-fn to_hello(guest: &Guest) -> Result<u64> {
-    let mut machine = guest.machine()?;
+fn to_hello(guest: &Guest, options: &Options) -> Result<u64> {
+    let mut machine = options.guest.machine(guest)?;
     let limits = RunLimits::instructions(BUDGET);
-    let outcome = machine.run_until(&limits, &mut is_ready)?;
-    if outcome != Outcome::Stopped {
+    let mut greeting = Greeting::default();
+    let outcome = machine.run_until(&limits, &mut |host| greeting.poll(host))?;
+    if greeting.hello()?.is_none() {
         let console = machine.take_console();
         let console = String::from_utf8_lossy(&console).into_owned();
         bail!(
@@ -91,8 +93,8 @@ fn to_hello(guest: &Guest) -> Result<u64> {
     Ok(machine.retired().0)
 }
 
-fn to_line(guest: &Guest) -> Result<u64> {
-    let mut machine = guest.machine()?;
+fn to_line(guest: &Guest, options: &Options) -> Result<u64> {
+    let mut machine = options.guest.machine(guest)?;
     let limits = RunLimits {
         instructions: Instructions(BUDGET),
         time: TURN,
@@ -117,24 +119,19 @@ fn to_line(guest: &Guest) -> Result<u64> {
 
 fn qemu_boots(guest: &Guest, options: &Options) -> Result<Timed> {
     Timed::of(options.boots, || {
-        let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
+        let mut qemu = Qemu::start(&qemu_guest(guest, options, Clock::Host))?;
         let wall = qemu.wait_for(READY_LINE)?;
         Ok((wall, qemu.processor_time()))
     })
 }
 
-fn qemu_guest(guest: &Guest, options: &Options) -> QemuGuest {
+/// The same guest for QEMU, which boots its bzImage.
+pub(super) fn qemu_guest(guest: &Guest, options: &Options, clock: Clock) -> QemuGuest {
     QemuGuest {
-        bzimage: options.bzimage.clone(),
-        initramfs: guest.initramfs_path.clone(),
-        command_line: guest.command_line.clone(),
-        memory_mib: guest.memory,
+        bzimage: options.bzimage(),
+        initramfs: Some(options.guest.initramfs.clone()),
+        command_line: guest.command_line().to_owned(),
+        memory_mib: options.guest.memory,
+        clock,
     }
-}
-
-/// Brings QEMU to the agent's line.
-pub(super) fn qemu_at_ready(guest: &Guest, options: &Options) -> Result<Qemu> {
-    let mut qemu = Qemu::start(&qemu_guest(guest, options))?;
-    qemu.wait_for(READY_LINE)?;
-    Ok(qemu)
 }

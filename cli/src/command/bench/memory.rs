@@ -15,7 +15,12 @@ pub(super) struct Report {
     pub(super) snapshot_kib: u64,
     /// Of that, the program and its libraries, which processes share.
     pub(super) program_kib: u64,
-    /// All else: decoded blocks, device state, buffers, allocator, stack.
+    /// The allocator's main heap.
+    pub(super) heap_kib: u64,
+    /// The main thread's stack.
+    pub(super) stack_kib: u64,
+    /// All else: mappings without a name, which the allocator makes for what is
+    /// large (decoded blocks, tables) and for other threads.
     pub(super) other_kib: u64,
 }
 
@@ -25,12 +30,17 @@ pub(super) fn measure(machine: &Machine) -> Report {
     let guest_ram_kib = mapping_kib(|start, _| start == ram);
     let snapshot_kib = mapping_kib(|start, line| start != ram && line.contains("ready.snapshot"));
     let program_kib = mapping_kib(|_, line| line.contains('/') && !line.contains("ready.snapshot"));
+    let heap_kib = mapping_kib(|_, line| line.ends_with("[heap]"));
+    let stack_kib = mapping_kib(|_, line| line.ends_with("[stack]"));
     let resident_kib = resident_kib();
+    let named = guest_ram_kib + snapshot_kib + program_kib + heap_kib + stack_kib;
     Report {
         resident_kib,
         guest_ram_kib,
         snapshot_kib,
         program_kib,
-        other_kib: resident_kib.saturating_sub(guest_ram_kib + snapshot_kib + program_kib),
+        heap_kib,
+        stack_kib,
+        other_kib: resident_kib.saturating_sub(named),
     }
 }

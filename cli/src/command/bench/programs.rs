@@ -3,26 +3,20 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use latefork_wire::program::Program;
+use latefork_wire::program::{MAX_BYTES, Program};
 
-use crate::session::run_frame;
-
-/// A program, ready to be sent.
+/// A program, and its name in reports.
 pub(super) struct BenchProgram {
     pub(super) name: String,
-    pub(super) frame: Vec<u8>,
+    pub(super) program: Program,
 }
 
-/// The programs in `folder`, by name; the empty program if there is no such folder.
+/// The programs in `folder`, by name.
 pub(super) fn read(folder: &Path) -> Result<Vec<BenchProgram>> {
-    if !folder.is_dir() {
-        return Ok(vec![BenchProgram {
-            name: "(empty)".into(),
-            frame: run_frame(&Program::default()),
-        }]);
-    }
     let mut programs = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+    let entries = std::fs::read_dir(folder);
+    let entries = entries.with_context(|| format!("no programs in {}", folder.display()))?;
+    for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "txt") {
             programs.push(read_one(&path)?);
@@ -42,6 +36,55 @@ fn read_one(path: &Path) -> Result<BenchProgram> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     Ok(BenchProgram {
         name: name.into_owned(),
-        frame: run_frame(&program),
+        program,
     })
+}
+
+/// Where the guest finds program `number` of [`archive`].
+pub(super) fn guest_path(number: usize) -> String {
+    format!("/programs/{number}")
+}
+
+/// The programs in wire form as a cpio archive in the "newc" format (Linux
+/// `Documentation/driver-api/early-userspace/buffer-format.rst`), to be put
+/// behind an initramfs.
+pub(super) fn archive(programs: &[BenchProgram]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (number, program) in programs.iter().enumerate() {
+        let mut bytes = [0; MAX_BYTES];
+        let len = program.program.encode(&mut bytes);
+        entry(&mut archive, &guest_path(number)[1..], &bytes[..len]);
+    }
+    entry(&mut archive, "TRAILER!!!", &[]);
+    archive
+}
+
+/// A regular file that everybody may read.
+const MODE: usize = 0o100_644;
+
+fn entry(archive: &mut Vec<u8>, name: &str, content: &[u8]) {
+    archive.extend(b"070701");
+    let (links, name_size) = (1, name.len() + 1);
+    for field in [
+        0,
+        MODE,
+        0,
+        0,
+        links,
+        0,
+        content.len(),
+        0,
+        0,
+        0,
+        0,
+        name_size,
+        0,
+    ] {
+        archive.extend(format!("{field:08x}").bytes());
+    }
+    archive.extend(name.bytes());
+    archive.push(0);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend(content);
+    archive.resize(archive.len().next_multiple_of(4), 0);
 }

@@ -1,44 +1,70 @@
-//! How long a reset takes after each program, and what else one execution costs.
+//! What one execution costs: the reset after each program, the run, the verdict.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use latefork_vmm::engine::Engine;
-use latefork_vmm::machine::{Machine, MachineConfig};
+use latefork_harness::executor::Budget;
+use latefork_harness::verdict::judge;
+use latefork_harness::{Ending, Executor, Template, Verdict};
 use latefork_vmm::snapshot::Snapshot;
-use latefork_vmm::snapshot::file::{Identity, SnapshotFile};
+use latefork_wire::frame::Flavour;
+use latefork_wire::program::Program;
 use serde::Serialize;
 
-use super::programs::{self, BenchProgram};
-use super::{Options, Spread, Timed, boot, memory, micros, timed};
-use crate::guest::{Guest, GuestOptions};
-use crate::session::{connection, execute};
+use super::programs::BenchProgram;
+use super::{Options, Spread, Timed, memory, micros, timed};
+use crate::report;
 
-/// Executions before anything is counted: the CPU decodes its blocks then.
+/// Rounds before anything is counted: the CPU decodes its blocks then.
 const WARM_UP_ROUNDS: usize = 3;
-/// Resets of QEMU at most: one takes some milliseconds.
-const QEMU_RESETS: usize = 200;
+/// Executions of the empty program.
+const EMPTY_RUNS: usize = 500;
 
-/// Resets and executions, in microseconds.
+/// Resets and executions.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) programs: usize,
-    /// One restore, after a program.
+    /// One restore, after a program; all programs together.
     pub(super) reset_us: Spread,
-    /// From the frame sent to the answer received.
+    /// From the program sent to the trace received.
     pub(super) execution_us: Spread,
+    /// The same with the empty program.
+    pub(super) empty_us: Spread,
     pub(super) instructions_per_execution: u64,
+    pub(super) instructions_of_empty: u64,
     pub(super) pages_per_reset: f64,
     pub(super) blocks_decoded_per_execution: f64,
-    pub(super) executions_per_second: f64,
-    /// From the cached snapshot file to the first answer.
+    pub(super) throughput: Throughput,
+    /// From the cached snapshot file to the first trace.
     pub(super) start: Timed,
+    pub(super) programs: Vec<OneProgram>,
 }
 
-/// What the counted executions added up to.
-#[derive(Default)]
+/// Executions one after the other as a fuzz target makes them: reset, run, verdict.
+#[derive(Debug, Serialize)]
+pub(super) struct Throughput {
+    pub(super) executions: usize,
+    pub(super) per_second: f64,
+    /// The same counted in time on a processor.
+    pub(super) per_processor_second: f64,
+    /// How many of them were not clean.
+    pub(super) not_clean: usize,
+}
+
+/// One program's share.
+#[derive(Debug, Serialize)]
+pub(super) struct OneProgram {
+    pub(super) name: String,
+    pub(super) instructions: u64,
+    pub(super) pages: f64,
+    pub(super) blocks: f64,
+    pub(super) reset_us: Spread,
+    pub(super) execution_us: Spread,
+}
+
+/// What the counted executions of one program, or of all, add up to.
+#[derive(Clone, Default)]
 struct Totals {
     resets: Vec<f64>,
     executions: Vec<f64>,
@@ -48,26 +74,47 @@ struct Totals {
 }
 
 /// Measures resets, executions and the memory that they need.
-pub(super) fn measure(options: &Options) -> Result<(Report, memory::Report)> {
-    let programs = programs::read(&options.programs)?;
+pub(super) fn measure(
+    options: &Options,
+    programs: &[BenchProgram],
+) -> Result<(Report, memory::Report)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("ready.snapshot");
     make_snapshot(options, &path)?;
-    let (opener, identity) = Opener::new(&options.guest, &path)?;
-    let (mut machine, snapshot) = opener.open(&identity)?;
-    let totals = executions(&mut machine, &snapshot, &programs, options.resets)?;
-    let memory = memory::measure(&machine);
-    drop((machine, snapshot));
-    let starts = Timed::of(options.boots, || {
+    let mut bench = Bench::open(options, &path)?;
+    let each = bench.each(programs, options.resets)?;
+    let mut empty = Totals::default();
+    for _ in 0..EMPTY_RUNS {
+        bench.one(&Program::default(), &mut empty)?;
+    }
+    let throughput = bench.throughput(programs, options.resets)?;
+    let memory = memory::measure(bench.executor.machine());
+    drop(bench);
+    let start = Timed::of(options.boots, || {
         let (times, _) = timed(|| {
-            let (opener, identity) = Opener::new(&options.guest, &path)?;
-            let (mut machine, _) = opener.open(&identity)?;
-            let id = connection(&mut machine)?;
-            execute(&mut machine, id, &programs[0].frame)
+            let mut bench = Bench::open(options, &path)?;
+            bench.one(&programs[0].program, &mut Totals::default())
         })?;
         Ok(times)
     })?;
-    Ok((totals.report(&programs, starts)?, memory))
+    let all = Totals::sum(&each);
+    let report = Report {
+        reset_us: spread(&all.resets)?,
+        execution_us: spread(&all.executions)?,
+        empty_us: spread(&empty.executions)?,
+        instructions_per_execution: all.instructions_per_run(),
+        instructions_of_empty: empty.instructions_per_run(),
+        pages_per_reset: all.per_run(all.pages as u64),
+        blocks_decoded_per_execution: all.per_run(all.blocks),
+        throughput,
+        start,
+        programs: programs
+            .iter()
+            .zip(&each)
+            .map(|(program, totals)| totals.report(&program.name))
+            .collect::<Result<_>>()?,
+    };
+    Ok((report, memory))
 }
 
 /// Boots in another process, so that this one holds what a fuzzer holds.
@@ -85,105 +132,116 @@ fn make_snapshot(options: &Options, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What opens a snapshot, once the images were read for their identity.
-struct Opener<'a> {
-    engine: Box<dyn Engine>,
-    config: MachineConfig,
-    path: &'a Path,
+/// A guest at its snapshot.
+struct Bench {
+    executor: Executor,
+    snapshot: Snapshot,
 }
 
-impl<'a> Opener<'a> {
-    fn new(options: &GuestOptions, path: &'a Path) -> Result<(Self, Identity)> {
-        let guest = options.read()?;
-        let opener = Self {
-            engine: guest.new_engine()?,
-            config: guest.config(),
-            path,
-        };
-        Ok((opener, guest.identity()))
+impl Bench {
+    fn open(options: &Options, path: &Path) -> Result<Self> {
+        let guest = options.guest.read()?;
+        let prepared = Template::open(&guest, path, options.guest.new_engine()?)?;
+        let snapshot = prepared.template.snapshot().clone();
+        Ok(Self {
+            executor: Executor::new(prepared, Budget::default()),
+            snapshot,
+        })
     }
 
-    fn open(self, identity: &Identity) -> Result<(Machine, Snapshot)> {
-        let file = SnapshotFile::open(self.path, identity)?;
-        Ok(Machine::open(self.engine, &self.config, &file)?)
-    }
-}
-
-fn executions(
-    machine: &mut Machine,
-    snapshot: &Snapshot,
-    programs: &[BenchProgram],
-    resets: usize,
-) -> Result<Totals> {
-    for _ in 0..WARM_UP_ROUNDS {
-        let mut ignored = Totals::default();
-        for program in programs {
-            one(machine, snapshot, program, &mut ignored)?;
+    /// Runs all programs in turn until there were `resets` resets at least.
+    fn each(&mut self, programs: &[BenchProgram], resets: usize) -> Result<Vec<Totals>> {
+        let rounds = resets.div_ceil(programs.len());
+        let mut totals = Vec::new();
+        for round in 0..WARM_UP_ROUNDS + rounds {
+            if round <= WARM_UP_ROUNDS {
+                totals = vec![Totals::default(); programs.len()];
+            }
+            for (program, totals) in programs.iter().zip(&mut totals) {
+                let run = self.one(&program.program, totals);
+                run.with_context(|| format!("program {}", program.name))?;
+            }
         }
+        Ok(totals)
     }
-    let mut totals = Totals::default();
-    for program in programs.iter().cycle().take(resets) {
-        one(machine, snapshot, program, &mut totals)?;
+
+    /// One program and the reset after it.
+    fn one(&mut self, program: &Program, totals: &mut Totals) -> Result<()> {
+        let blocks = self.blocks_decoded();
+        let started = Instant::now();
+        let execution = self.executor.run(program, Flavour::Async)?;
+        totals.executions.push(micros(started.elapsed()));
+        if execution.ending != Ending::Traced {
+            bail!("it ended in {:?}", execution.ending);
+        }
+        totals.instructions += execution.instructions;
+        totals.blocks += self.blocks_decoded() - blocks;
+        let started = Instant::now();
+        let restored = self.executor.machine().restore(&self.snapshot)?;
+        totals.resets.push(micros(started.elapsed()));
+        totals.pages += restored.pages;
+        Ok(())
     }
-    Ok(totals)
-}
 
-/// One program and the reset after it.
-fn one(
-    machine: &mut Machine,
-    snapshot: &Snapshot,
-    program: &BenchProgram,
-    totals: &mut Totals,
-) -> Result<()> {
-    let (retired, blocks) = (machine.retired().0, blocks_decoded(machine));
-    let started = Instant::now();
-    let id = connection(machine)?;
-    execute(machine, id, &program.frame).with_context(|| format!("program {}", program.name))?;
-    totals.executions.push(micros(started.elapsed()));
-    totals.instructions += machine.retired().0.saturating_sub(retired);
-    totals.blocks += blocks_decoded(machine) - blocks;
-    let started = Instant::now();
-    let restored = machine.restore(snapshot)?;
-    totals.resets.push(micros(started.elapsed()));
-    totals.pages += restored.pages;
-    Ok(())
-}
+    fn throughput(&mut self, programs: &[BenchProgram], executions: usize) -> Result<Throughput> {
+        let mut not_clean = 0;
+        let mut count = 0;
+        let ((wall, processor), ()) = timed(|| {
+            for program in programs.iter().cycle().take(executions) {
+                let judged = judge(&mut self.executor, &program.program)?;
+                not_clean += usize::from(judged.verdict != Verdict::Clean);
+                count += 1;
+            }
+            Ok(())
+        })?;
+        Ok(Throughput {
+            executions: count,
+            per_second: report::rate(count as u64, wall),
+            per_processor_second: report::rate(count as u64, processor),
+            not_clean,
+        })
+    }
 
-fn blocks_decoded(machine: &mut Machine) -> u64 {
-    machine
-        .engine_mut()
-        .soft()
-        .map_or(0, |cpu| cpu.blocks_decoded())
+    fn blocks_decoded(&mut self) -> u64 {
+        let engine = self.executor.machine().engine_mut();
+        engine.soft().map_or(0, |cpu| cpu.blocks_decoded())
+    }
 }
 
 impl Totals {
+    fn sum(each: &[Self]) -> Self {
+        let mut all = Self::default();
+        for one in each {
+            all.resets.extend(&one.resets);
+            all.executions.extend(&one.executions);
+            all.instructions += one.instructions;
+            all.pages += one.pages;
+            all.blocks += one.blocks;
+        }
+        all
+    }
+
+    fn instructions_per_run(&self) -> u64 {
+        self.instructions / (self.resets.len() as u64).max(1)
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "a report shows a few digits")]
-    fn report(self, programs: &[BenchProgram], start: Timed) -> Result<Report> {
-        let runs = self.resets.len().max(1);
-        let whole: f64 = self.executions.iter().chain(&self.resets).sum();
-        let missing = "ask for one boot and one reset at least";
-        Ok(Report {
-            programs: programs.len(),
-            reset_us: Spread::of(self.resets).context(missing)?,
-            execution_us: Spread::of(self.executions).context(missing)?,
-            instructions_per_execution: self.instructions / runs as u64,
-            pages_per_reset: self.pages as f64 / runs as f64,
-            blocks_decoded_per_execution: self.blocks as f64 / runs as f64,
-            executions_per_second: runs as f64 / whole * 1e6,
-            start,
+    fn per_run(&self, count: u64) -> f64 {
+        count as f64 / (self.resets.len() as f64).max(1.0)
+    }
+
+    fn report(&self, name: &str) -> Result<OneProgram> {
+        Ok(OneProgram {
+            name: name.to_owned(),
+            instructions: self.instructions_per_run(),
+            pages: self.per_run(self.pages as u64),
+            blocks: self.per_run(self.blocks),
+            reset_us: spread(&self.resets)?,
+            execution_us: spread(&self.executions)?,
         })
     }
 }
 
-/// QEMU's `loadvm` of the same guest.
-pub(super) fn qemu_loadvm(guest: &Guest, options: &Options) -> Result<Spread> {
-    let qemu = boot::qemu_at_ready(guest, options)?;
-    let mut monitor = qemu.monitor()?;
-    monitor.run("savevm bench")?;
-    let count = options.resets.min(QEMU_RESETS);
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        times.push(micros(monitor.run("loadvm bench")?));
-    }
-    Spread::of(times).context("ask for one reset at least")
+fn spread(times: &[f64]) -> Result<Spread> {
+    Spread::of(times.to_vec()).context("ask for one boot and one reset at least")
 }

@@ -27,29 +27,97 @@ pub(super) fn print(report: &Report) {
         qemu_boot,
     );
     both("start from the cached snapshot", &reset.start, None);
-    line("reset", &reset.reset_us, report.qemu_loadvm_us.as_ref());
-    line("execution", &reset.execution_us, None);
+    let qemu = report.qemu.as_ref().map(|qemu| &qemu.instruction_clock);
+    line(
+        "reset after a program",
+        &reset.reset_us,
+        qemu.map(|qemu| &qemu.loadvm_us),
+    );
+    line(
+        "execution of a program",
+        &reset.execution_us,
+        qemu.map(|qemu| &qemu.execution_us),
+    );
+    line("round trip of the empty program", &reset.empty_us, None);
+    println!();
+    executions(report);
+    println!();
+    programs(reset);
     println!();
     println!(
         "boot to READY: {} instructions, {:.0} million a second",
         boot.ready.instructions, boot.ready.million_instructions_per_second
     );
-    println!(
-        "execution ({} programs): {} instructions, {:.1} blocks decoded, {:.1} pages restored, {:.0} a second",
-        reset.programs,
-        reset.instructions_per_execution,
-        reset.blocks_decoded_per_execution,
-        reset.pages_per_reset,
-        reset.executions_per_second
-    );
     let memory = &report.memory;
     println!(
-        "memory: {} KiB resident: guest RAM {}, snapshot {}, program {}, other {}",
+        "memory: {} KiB resident: guest RAM {}, snapshot {}, program {}, heap {}, stack {}, other {}",
         memory.resident_kib,
         memory.guest_ram_kib,
         memory.snapshot_kib,
         memory.program_kib,
+        memory.heap_kib,
+        memory.stack_kib,
         memory.other_kib
+    );
+}
+
+/// Executions a second, and QEMU's.
+fn executions(report: &Report) {
+    let ours = &report.reset.throughput;
+    println!(
+        "executions a second (reset, run, verdict): {:.0}, on a processor {:.0}; {} of {} not clean",
+        ours.per_second, ours.per_processor_second, ours.not_clean, ours.executions
+    );
+    let Some(qemu) = &report.qemu else {
+        return;
+    };
+    for (name, theirs) in [
+        ("the host's clock", qemu.host_clock.per_second),
+        ("-icount, idle skipped", qemu.instruction_clock.per_second),
+    ] {
+        println!(
+            "  QEMU (loadvm, run; {name}): {theirs:.1}; ours is {:.1} times as many",
+            ours.per_second / theirs
+        );
+    }
+}
+
+fn programs(reset: &super::reset::Report) {
+    println!(
+        "{:<36} {:>12} {:>8} {:>8} {:>10} {:>10} {:>10}",
+        "program", "instructions", "pages", "blocks", "reset p50", "reset p99", "run p50"
+    );
+    for program in &reset.programs {
+        println!(
+            "{:<36} {:>12} {:>8.1} {:>8.2} {:>10} {:>10} {:>10}",
+            program.name,
+            program.instructions,
+            program.pages,
+            program.blocks,
+            time(program.reset_us.p50),
+            time(program.reset_us.p99),
+            time(program.execution_us.p50)
+        );
+    }
+    println!(
+        "{:<36} {:>12} {:>8.1} {:>8.2} {:>10} {:>10} {:>10}",
+        "all",
+        reset.instructions_per_execution,
+        reset.pages_per_reset,
+        reset.blocks_decoded_per_execution,
+        time(reset.reset_us.p50),
+        time(reset.reset_us.p99),
+        time(reset.execution_us.p50)
+    );
+    println!(
+        "{:<36} {:>12} {:>8} {:>8} {:>10} {:>10} {:>10}",
+        "(empty)",
+        reset.instructions_of_empty,
+        "",
+        "",
+        "",
+        "",
+        time(reset.empty_us.p50)
     );
 }
 
