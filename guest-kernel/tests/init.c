@@ -1,7 +1,8 @@
 /*
  * The kernel's own proof, /init of a guest: what the two flavours do with an
  * async call, as TAP on the console. The first argument of the kernel command
- * line after "--" names what to run: `tests`, `map`, `cells`, `panic`.
+ * line after "--" names what to run: `tests`, `map`, `cells`, or
+ * `provoke <type>`, which is provoke.c's.
  *
  * The agent's self-test covers the properties one by one; this is what the
  * kernel's build stands on, small enough to be read beside the patches.
@@ -110,10 +111,9 @@ static int forked(void)
 	return buffer[0] == 'p' && buffer[3] == 'g' ? 0 : 6;
 }
 
-/* A second argument of rlimits: {soft, hard}. */
 static int clone_fails(void)
 {
-	u32 limit[2] = { 1, 1 };
+	u32 limit[2] = { 1, 1 };	/* soft, hard */
 	long tid;
 
 	write_later(100);
@@ -308,8 +308,24 @@ static int slow_status(void)
 	return *slow == 0 ? 0 : 4;
 }
 
-/* Whether a forced switch goes to the other task, and only to it. */
-static int forced_switch(void)
+static void switch_by_call(void)
+{
+	SYS2(SYS_prctl, PR_HARNESS, PR_HARNESS_SWITCH);
+}
+
+/*
+ * A serial port at 0x2f8, which the kernel does not know, sits on the harness's
+ * interrupt line: it raises it once it may say that it is ready to send.
+ */
+static void switch_by_interrupt(void)
+{
+	outb(0x2f8 + 4, 0x08);	/* MCR: OUT2 connects the line */
+	outb(0x2f8 + 1, 0x02);	/* IER: transmitter empty, as it is */
+	outb(0x2f8 + 1, 0x00);
+}
+
+/* Whether a forced switch goes to the other task: each of 200 must, or nearly. */
+static int forced_switch(void (*force)(void))
 {
 	static volatile int *turns;
 	int child, i, before, switches = 0;
@@ -324,12 +340,55 @@ static int forced_switch(void)
 	rest(50);
 	for (i = 0; i < 200; i++) {
 		before = *turns;
-		SYS2(SYS_prctl, PR_HARNESS, PR_HARNESS_SWITCH);
+		force();
 		switches += *turns != before;
 	}
 	SYS2(SYS_kill, child, 9);
 	/* A tick may take the turn away again; without force it is 1 or 2. */
 	return switches >= 100 ? 0 : 1;
+}
+
+static int forced_by_call(void)
+{
+	return forced_switch(switch_by_call);
+}
+
+static int forced_by_interrupt(void)
+{
+	if (SYS1(SYS_iopl, 3))
+		return 2;
+	return forced_switch(switch_by_interrupt);
+}
+
+/* A task that may not use ports is killed at the last line. */
+static int io_permissions(void)
+{
+	if (SYS1(SYS_iopl, 3))
+		return 1;
+	write_later(50);
+	if (async_read())
+		return 2;
+	outb(0x2f8 + 7, 0);
+	return wait_status(1000) == 4 ? 0 : 3;
+}
+
+/* A read from a pipe allocates nothing: the first allocation is the clone's. */
+static int first_allocation_fails(void)
+{
+	long tid = SYS0(SYS_gettid);
+
+	write_later(50);
+	if (write_text("/debug/failslab/ignore-gfp-wait", "N") != 1)
+		return 1;
+	if (write_text("/debug/failslab/verbose", "0") != 1)
+		return 2;
+	if (write_text("/proc/thread-self/fail-nth", "1") != 1)
+		return 3;
+	if (async_read())
+		return 4;
+	if (SYS0(SYS_gettid) != tid)
+		return 5;
+	return status == 4 ? 0 : 6;
 }
 
 static const struct test tests[] = {
@@ -339,7 +398,7 @@ static const struct test tests[] = {
 	{ "a blocked call goes on in a new thread", forked },
 	{ "RLIMIT_NPROC makes a blocked call synchronous", clone_fails },
 	{ "a slow status forks", slow_status },
-	{ "a forced switch runs the other task", forced_switch },
+	{ "a forced switch runs the other task", forced_by_call },
 	{ "a file closed under a worker stays open for it", close_under_worker },
 	{ "the exit status is the program's", exit_status },
 	{ "a vfork parent waits for the continuation", vfork_waits },
@@ -347,6 +406,9 @@ static const struct test tests[] = {
 	{ "the alternate stack is kept", alternate_stack },
 	{ "a temporary mask is not left behind", temporary_mask },
 	{ "a nested call on a slow page is refused", nested_on_a_slow_page },
+	{ "the harness's interrupt runs the other task", forced_by_interrupt },
+	{ "I/O permissions are kept", io_permissions },
+	{ "an allocation that fails makes a blocked call synchronous", first_allocation_fails },
 };
 
 #define COUNT	((int)(sizeof(tests) / sizeof(tests[0])))
@@ -425,14 +487,16 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[argc - 1] : "tests";
 
-	if (same(mode, "map"))
+	SYS5(SYS_mount, "proc", "/proc", "proc", 0, 0);
+	SYS5(SYS_mount, "debugfs", "/debug", "debugfs", 0, 0);
+	if (argc > 2 && same(argv[argc - 2], "provoke"))
+		provoke(mode);
+	else if (same(mode, "map"))
 		run_map(0);
 	else if (same(mode, "cells"))
 		run_map(1);
 	else if (same(mode, "tests"))
-		run_tests();
-	else if (same(mode, "panic"))
-		SYS1(SYS_exit_group, 3);
+		run_tests(), report_watchers();
 	else
 		say("unknown mode %s\n", mode);
 	SYS4(SYS_reboot, 0xfee1dead, 672274793, 0x01234567, 0);

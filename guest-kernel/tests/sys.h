@@ -35,8 +35,9 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	return ret;
 }
 
-#define SYS4(nr, a, b, c, d) \
-	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS5(nr, a, b, c, d, e) \
+	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+#define SYS4(nr, a, b, c, d)	SYS5(nr, a, b, c, d, 0)
 #define SYS3(nr, a, b, c)	SYS4(nr, a, b, c, 0)
 #define SYS2(nr, a, b)		SYS4(nr, a, b, 0, 0)
 #define SYS1(nr, a)		SYS4(nr, a, 0, 0, 0)
@@ -47,11 +48,24 @@ static inline long async(u32 index, volatile int *status, unsigned long *args)
 	return SYS4(__NR_ASYNC, index, 0, status, args);
 }
 
+/* The task needs the right to use ports. */
+static inline void outb(u16 port, u8 value)
+{
+	asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
 void say(const char *format, ...);
 void *memcpy(void *to, const void *from, u32 n);
 u32 length(const char *text);
 int same(const char *a, const char *b);
 /* Sleeps for that many milliseconds, signals or not. */
 void rest(u32 milliseconds);
+
+/* Writes a string to a file; how much was written, or an error. */
+int write_text(const char *path, const char *what);
+/* Makes the kernel complain; returns only if it did not end there. */
+void provoke(const char *what);
+/* Says what lockdep and kmemleak saw, where they are. */
+void report_watchers(void);
 
 #endif

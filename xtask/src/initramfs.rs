@@ -1,6 +1,6 @@
 //! `cargo xtask initramfs`: the agent as /init, folders, devices, programs.
 
-mod cpio;
+pub(crate) mod cpio;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -15,15 +15,17 @@ mod proof;
 mod source;
 pub(crate) mod variant;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use self::cache::{Cache, ImageKey};
 use self::source::Source;
 use self::variant::{Config, Flavour, Variant};
-use crate::sh;
+use crate::{qemu, sh};
 
 /// Which guest kernel to build.
 #[derive(Debug, Args)]
@@ -38,6 +40,10 @@ pub(crate) struct Options {
     /// output's
     #[arg(long, value_name = "FOLDER")]
     patches: Option<PathBuf>,
+    /// Build it again from nothing in another folder, and compare the two bit
+    /// for bit
+    #[arg(long)]
+    reproduce: bool,
     /// Boot the kernel in QEMU and run its own tests
     #[arg(long)]
     test: bool,
@@ -48,11 +54,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let variant = Variant::new(options.flavour, options.config, options.patches.as_deref())?;
     let folder = build(&variant)?;
     println!("{}", folder.display());
+    if options.reproduce {
+        reproduce(&variant, &folder)?;
+    }
     if options.test {
-        packages::ensure_emulator()?;
+        qemu::ensure()?;
         proof::run(&variant, &folder)?;
     }
     Ok(())
+}
+
+/// Boots both flavours' `fuzz` kernels in QEMU and runs their own tests.
+pub(crate) fn test_fuzz(flavour: Flavour) -> Result<()> {
+    let variant = Variant::new(flavour, Config::Fuzz, None)?;
+    let folder = build(&variant)?;
+    qemu::ensure()?;
+    proof::run(&variant, &folder)
 }
 
 /// Builds the `fuzz` kernel of `flavour` unless it is cached; returns its folder.
@@ -71,13 +88,40 @@ pub(crate) fn build(variant: &Variant) -> Result<PathBuf> {
     if cache.is_exported(&key, &output) {
         return Ok(output);
     }
-    let _lock = cache.lock()?;
+    let lock = cache.lock()?;
     if !cache.has(&key) {
         build_image(variant, &source, &cache, &key)
             .with_context(|| format!("guest kernel {}", variant.name()))?;
     }
     cache.export(&key, &output)?;
+    cache.prune(&lock)?;
     Ok(output)
+}
+
+/// Builds `variant` a second time, where neither path nor time is the same.
+fn reproduce(variant: &Variant, folder: &Path) -> Result<()> {
+    let elsewhere = TempDir::new()?;
+    let cache = Cache::at(&elsewhere.path().join("another/place/for/caches"))?;
+    let source = Source::find(&cache)?;
+    let key = ImageKey::of(variant, &source)?;
+    let again = elsewhere.path().join("image");
+    build_image(variant, &source, &cache, &key)?;
+    cache.export(&key, &again)?;
+    for name in ["vmlinux", "bzImage", "System.map", "config"] {
+        let [one, two] = [folder, &again].map(|folder| folder.join(name));
+        let (first, second) = (std::fs::read(&one)?, std::fs::read(&two)?);
+        if first != second {
+            bail!(
+                "{name} hangs on where or when it is built: {} differs",
+                one.display()
+            );
+        }
+        println!(
+            "{name}: the same again, sha256 {}",
+            cache::hex(&Sha256::digest(&first))
+        );
+    }
+    Ok(())
 }
 
 fn build_image(variant: &Variant, source: &Source, cache: &Cache, key: &ImageKey) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod agent;
 mod apt;
+mod arguments;
 mod cpu_diff;
 mod guest_test;
 mod initramfs;
@@ -39,7 +40,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return arguments::refuse(&error),
+    };
+    let result = match cli.command {
         Command::Kernel(options) => kernel::run(&options),
         Command::Agent(options) => agent::run(&options),
         Command::Initramfs(options) => initramfs::run(&options),

@@ -14,7 +14,7 @@ const PROGRAM: &str = "qemu-system-i386";
 const PACKAGE: &str = "qemu-system-x86";
 
 /// The command line that every guest kernel gets (see `guest-kernel/README.md`).
-const APPEND: &str = "console=ttyS0 loglevel=5 panic=-1 clocksource=jiffies lpj=5000000 \
+const APPEND: &str = "console=ttyS0 loglevel=5 norandmaps panic=-1 clocksource=jiffies lpj=5000000 \
     rcupdate.rcu_cpu_stall_suppress=1 sysctl.kernel.hung_task_check_interval_secs=1 \
     sysctl.kernel.panic_on_stackoverflow=1";
 
@@ -48,6 +48,15 @@ pub(crate) struct Boot<'a> {
     pub(crate) limit: Duration,
 }
 
+/// What a boot printed, and how QEMU ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The console, without carriage returns.
+    pub(crate) console: String,
+    /// QEMU's exit code; none when a signal ended it.
+    pub(crate) code: Option<i32>,
+}
+
 /// Installs QEMU, as root, where it is missing.
 pub(crate) fn ensure() -> Result<()> {
     let mut version = Command::new(PROGRAM);
@@ -58,20 +67,25 @@ pub(crate) fn ensure() -> Result<()> {
     if version.status().is_ok() {
         return Ok(());
     }
-    if !apt::is_root()? {
-        bail!(
-            "{PROGRAM} is missing; install it with: {}",
-            apt::hint(&[PACKAGE])
-        );
-    }
-    apt::install(&[PACKAGE])
+    apt::ensure(&[PACKAGE])
 }
 
 impl Boot<'_> {
     /// Runs the machine to its end; gives what the console printed.
     pub(crate) fn run(&self) -> Result<String> {
+        let run = self.run_with(&[])?;
+        if run.code != Some(0) {
+            bail!("{PROGRAM} failed ({:?})", run.code);
+        }
+        Ok(run.console)
+    }
+
+    /// The same with further arguments for QEMU, some of which give its exit
+    /// code a meaning.
+    pub(crate) fn run_with(&self, arguments: &[&str]) -> Result<Run> {
         let mut child = self
             .command()
+            .args(arguments)
             .spawn()
             .with_context(|| format!("cannot start {PROGRAM}"))?;
         let mut stdout = child.stdout.take().context("the console is a pipe")?;
@@ -84,7 +98,7 @@ impl Boot<'_> {
             result.map(|_| bytes)
         });
         let in_time = receiver.recv_timeout(self.limit).is_ok();
-        end(&mut child, in_time)?;
+        let code = end(&mut child, in_time)?;
         let bytes = match reader.join() {
             Ok(bytes) => bytes?,
             Err(_) => bail!("the console's reader failed"),
@@ -99,7 +113,7 @@ impl Boot<'_> {
                 tail.join("\n")
             );
         }
-        Ok(console)
+        Ok(Run { console, code })
     }
 
     fn command(&self) -> Command {
@@ -132,13 +146,9 @@ impl Boot<'_> {
     }
 }
 
-fn end(child: &mut Child, in_time: bool) -> Result<()> {
+fn end(child: &mut Child, in_time: bool) -> Result<Option<i32>> {
     if !in_time {
         child.kill()?;
     }
-    let status = child.wait()?;
-    if in_time && !status.success() {
-        bail!("{PROGRAM} failed ({status})");
-    }
-    Ok(())
+    Ok(child.wait()?.code())
 }

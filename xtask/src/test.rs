@@ -6,6 +6,8 @@ use clap::Args;
 use crate::kernel::variant::Flavour;
 use crate::{guest_test, initramfs, kernel, sh};
 
+const FLAVOURS: [Flavour; 2] = [Flavour::Faithful, Flavour::Hardened];
+
 /// What to check.
 #[derive(Debug, Args)]
 pub(crate) struct Options {}
@@ -30,12 +32,15 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     )?;
     build_guests()?;
     sh::run(&mut sh::command("cargo", &["test", "--workspace"]))?;
+    for flavour in FLAVOURS {
+        kernel::test_fuzz(flavour)?;
+    }
     guest_test::run(&guest_test::Options::default())
 }
 
 /// Both flavours and the agent: tests boot them.
 fn build_guests() -> Result<()> {
-    for flavour in [Flavour::Faithful, Flavour::Hardened] {
+    for flavour in FLAVOURS {
         kernel::build_fuzz(flavour)?;
     }
     initramfs::build(&[], &initramfs::default_output())

@@ -5,12 +5,17 @@
 //!   lock              held by whoever builds
 //!   digests           sha256 of archives, by path, size and time
 //!   work/<source>/    one unpacked source: tree, objects, what is patched
+//!   partial/          what a build has not finished
 //!   images/<key>/     finished images, never changed afterwards
 //! ```
+//!
+//! Whoever reads or writes below these folders holds the lock. So does
+//! [`Cache::prune`], which keeps the folder from growing without end.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
@@ -24,6 +29,11 @@ const RECIPE: &str = "3";
 
 /// The file in an exported folder that holds its image's key.
 const STAMP: &str = ".key";
+
+/// How many images are kept, those used last: about 26 MB each.
+const KEEP_IMAGES: usize = 32;
+/// How many sources are kept with their object trees: about 2 GB each.
+const KEEP_SOURCES: usize = 2;
 
 /// The cache folder of guest kernels.
 #[derive(Debug)]
@@ -52,7 +62,8 @@ impl Cache {
         Self::at(&base.join("latefork/kernel"))
     }
 
-    fn at(root: &Path) -> Result<Self> {
+    /// Opens the folder `root` as a cache.
+    pub(crate) fn at(root: &Path) -> Result<Self> {
         for folder in ["work", "images", "partial"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder)
@@ -124,7 +135,16 @@ impl Cache {
         if output.exists() {
             fs::rename(output, staged.path().join("old"))?;
         }
-        fs::rename(&copy, output).with_context(|| format!("cannot write {}", output.display()))
+        fs::rename(&copy, output).with_context(|| format!("cannot write {}", output.display()))?;
+        used_now(&self.image(key))
+    }
+
+    /// Removes what builds that were killed left, and all but the images and
+    /// sources that were used last. Needs the lock: nobody is using any then.
+    pub(crate) fn prune(&self, _lock: &Lock) -> Result<()> {
+        keep_newest(&self.root.join("partial"), 0)?;
+        keep_newest(&self.root.join("images"), KEEP_IMAGES)?;
+        keep_newest(&self.root.join("work"), KEEP_SOURCES)
     }
 
     fn image(&self, key: &ImageKey) -> PathBuf {
@@ -159,6 +179,33 @@ impl ImageKey {
         }
         Ok(Self(hex(&hash.finalize())))
     }
+}
+
+/// Notes that `folder` was used, for [`Cache::prune`].
+pub(crate) fn used_now(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|file| file.set_modified(SystemTime::now()))
+        .with_context(|| format!("cannot write to {}", folder.display()))
+}
+
+/// Removes all but the `count` entries of `folder` that were used last.
+fn keep_newest(folder: &Path, count: usize) -> Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        entries.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    entries.sort();
+    entries.truncate(entries.len().saturating_sub(count));
+    for (_, path) in entries {
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// What `tool --version` says first.
@@ -200,6 +247,37 @@ mod tests {
         assert!(cache.is_exported(&key, &output));
         assert!(!output.join("stale").exists());
         assert_eq!(fs::read(output.join("bzImage")).unwrap(), b"image");
+    }
+
+    #[test]
+    fn only_what_was_used_last_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        let lock = cache.lock().unwrap();
+        for number in 0..KEEP_IMAGES + 3 {
+            let staged = cache.stage().unwrap();
+            cache.keep(staged, &ImageKey(number.to_string())).unwrap();
+        }
+        // The first one is the oldest, unless it was used again.
+        let age = |number: usize, hours: u64| {
+            let path = cache.image(&ImageKey(number.to_string()));
+            let time = SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+            File::open(path).unwrap().set_modified(time).unwrap();
+        };
+        for number in 0..KEEP_IMAGES + 3 {
+            age(number, 1000 - number as u64);
+        }
+        let first = ImageKey("0".into());
+        cache.export(&first, &folder.path().join("out/x")).unwrap();
+        let killed = cache.stage().unwrap().keep();
+
+        cache.prune(&lock).unwrap();
+        assert!(!killed.exists());
+        assert!(cache.has(&first));
+        let gone: Vec<_> = (0..KEEP_IMAGES + 3)
+            .filter(|number| !cache.has(&ImageKey(number.to_string())))
+            .collect();
+        assert_eq!(gone, [1, 2, 3]);
     }
 
     #[test]

@@ -82,6 +82,7 @@ fn check(wanted: &Symbols, got: &Symbols) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::variant::{Config, Flavour};
 
     #[test]
     fn a_later_line_overrides_an_earlier_one() {
@@ -94,6 +95,30 @@ mod tests {
     fn a_line_that_is_no_symbol_is_refused() {
         parse("CONFIG_A\n").unwrap_err();
         parse("A=y\n").unwrap_err();
+    }
+
+    /// A kernel's build that knows every symbol but `CONFIG_LKDTM`.
+    const MAKEFILE: &str = "tinyconfig:\n\t: > $(O)/.config\n\
+                            olddefconfig:\n\tsed -i /CONFIG_LKDTM/d $(O)/.config\n";
+
+    #[test]
+    fn a_kernel_that_lacks_a_symbol_is_not_configured() {
+        let work = tempfile::tempdir().unwrap();
+        let tree = Tree::at(work.path());
+        fs::create_dir(tree.root()).unwrap();
+        fs::write(tree.root().join("Makefile"), MAKEFILE).unwrap();
+        let variant = Variant::new(Flavour::Hardened, Config::Fuzz, None).unwrap();
+        let objects = tree.objects(Config::Fuzz);
+        let error = configure(&variant, &tree, &objects).unwrap_err();
+        let line = format!("{error:#}");
+        assert!(
+            line.starts_with("CONFIG_LKDTM did not stick: wanted y"),
+            "{line}"
+        );
+        assert_eq!(line.lines().count(), 1);
+        let all = MAKEFILE.replace("LKDTM", "NONE");
+        fs::write(tree.root().join("Makefile"), all).unwrap();
+        configure(&variant, &tree, &objects).unwrap();
     }
 
     #[test]

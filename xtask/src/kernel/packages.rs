@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 
 use super::source;
-use crate::{apt, sh};
+use crate::apt;
 
 /// Debian packages of the tools.
 const TOOLS: &[&str] = &[
@@ -32,32 +32,7 @@ pub(crate) fn ensure() -> Result<()> {
     if !source::is_given() {
         wanted.push(source::PACKAGE);
     }
-    install(&wanted)
-}
-
-/// Installs QEMU's 32-bit PC, or says how to.
-pub(crate) fn ensure_emulator() -> Result<()> {
-    if starts("qemu-system-i386") {
-        return Ok(());
-    }
-    if !starts("dpkg-query") {
-        bail!("missing program: qemu-system-i386; install it");
-    }
-    install(&["qemu-system-x86"])
-}
-
-fn install(wanted: &[&str]) -> Result<()> {
-    let missing = missing_packages(wanted)?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if !apt::is_root()? {
-        bail!(
-            "missing packages; install them with: {}",
-            apt::hint(&missing)
-        );
-    }
-    apt::install(&missing)
+    apt::ensure(&wanted)
 }
 
 fn ensure_programs() -> Result<()> {
@@ -86,36 +61,4 @@ fn starts(program: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok()
-}
-
-/// The packages of `wanted` that dpkg does not call installed.
-fn missing_packages<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
-    let output = sh::command(
-        "dpkg-query",
-        &["-W", "-f", "${Package} ${db:Status-Status}\n"],
-    )
-    .args(wanted)
-    .stderr(Stdio::null())
-    .output()?;
-    let known = String::from_utf8_lossy(&output.stdout).into_owned();
-    let installed = |name: &&&str| {
-        let line = format!("{name} installed");
-        known.lines().any(|known| known == line)
-    };
-    Ok(wanted
-        .iter()
-        .filter(|name| !installed(name))
-        .copied()
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_that_nobody_has_is_missing() {
-        let missing = missing_packages(&["dpkg", "latefork-no-such-package"]).unwrap();
-        assert_eq!(missing, ["latefork-no-such-package"]);
-    }
 }

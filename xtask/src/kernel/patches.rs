@@ -179,6 +179,7 @@ fn write(path: &Path, text: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::variant::{Config, Flavour};
 
     const PATCH: &str = "--- a/x/old.c\n+++ b/x/old.c\n@@ -1 +1 @@\n-one\n+two\n";
 
@@ -187,6 +188,50 @@ mod tests {
         let text = format!("{PATCH}--- /dev/null\n+++ b/new.c\n@@ -0,0 +1 @@\n+x\n");
         let files = files_of(&text).unwrap();
         assert_eq!(files, ["new.c", "x/old.c"].map(PathBuf::from).into());
+    }
+
+    /// The most unchanged lines on end at the start or the end of a hunk.
+    fn context(patch: &str) -> usize {
+        let mut hunks: Vec<Vec<&str>> = Vec::new();
+        for line in patch.lines() {
+            let begins = ["@@ ", "diff ", "--- "].map(|start| line.starts_with(start));
+            if begins.contains(&true) {
+                hunks.push(Vec::new());
+            } else if let Some(hunk) = hunks.last_mut() {
+                hunk.push(line);
+            }
+        }
+        let unchanged = |line: &&&str| line.starts_with(' ') || line.is_empty();
+        let ends = |hunk: &Vec<&str>| {
+            let before = hunk.iter().take_while(unchanged).count();
+            before.max(hunk.iter().rev().take_while(unchanged).count())
+        };
+        hunks.iter().map(ends).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn the_series_keeps_to_its_rules() {
+        for flavour in [Flavour::Faithful, Flavour::Hardened] {
+            let variant = Variant::new(flavour, Config::Fuzz, None).unwrap();
+            for path in variant.patches().unwrap() {
+                let text = fs::read_to_string(&path).unwrap();
+                let name = path.display();
+                assert_eq!(context(&text), 1, "{name}: lines of context");
+                assert!(text.starts_with("Subject: "), "{name}");
+                if path.parent().unwrap().ends_with("hardened") {
+                    for part in ["What happened: ", "To whom: ", "Mended: "] {
+                        assert!(text.contains(&format!("\n\n{part}")), "{name}: {part}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_lines_of_context_are_two() {
+        assert_eq!(context("@@ -1,3 +1,3 @@\n a\n b\n-c\n+d\n"), 2);
+        assert_eq!(context("@@ -1,3 +1,3 @@\n b\n-c\n+d\n e\n\n"), 2);
+        assert_eq!(context("@@ -0,0 +1 @@\n+d\n"), 0);
     }
 
     #[test]

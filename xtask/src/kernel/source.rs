@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
-use super::cache::{Cache, hex};
+use super::cache::{Cache, hex, used_now};
 use super::make;
 use super::variant::Config;
 
@@ -85,6 +85,7 @@ impl Source {
             fs::rename(staged.keep(), &work)
                 .with_context(|| format!("cannot move the source to {}", work.display()))?;
         }
+        used_now(&work)?;
         let version = check_series(&work.join("tree"))?;
         if self.digest != PINNED_SHA256 {
             eprintln!(
@@ -110,13 +111,16 @@ impl Source {
             return Ok(());
         }
         let file = File::open(&self.path)?;
+        let mut complaints = tempfile::tempfile()?;
         let bar = make::bytes_bar("unpacking the kernel source", file.metadata()?.len());
         let mut tar = Command::new("tar")
             .args(["--extract", "--strip-components=1", "--no-same-owner"])
             .arg(filter_for(&self.path)?)
             .arg("--directory")
             .arg(tree)
+            .env("LC_ALL", "C")
             .stdin(Stdio::piped())
+            .stderr(complaints.try_clone()?)
             .spawn()
             .context("cannot start `tar`")?;
         let mut input = tar.stdin.take().context("tar has no input")?;
@@ -126,9 +130,13 @@ impl Source {
         let status = tar.wait()?;
         bar.finish_and_clear();
         if !status.success() {
+            let mut text = String::new();
+            complaints.rewind()?;
+            complaints.read_to_string(&mut text)?;
             bail!(
-                "cannot unpack {}: tar failed ({status})",
-                self.path.display()
+                "kernel source {}: cannot unpack it: {}; get it whole",
+                self.path.display(),
+                text.lines().next().unwrap_or("tar failed"),
             );
         }
         copied.map(drop).context("cannot read the archive")
@@ -136,6 +144,15 @@ impl Source {
 }
 
 impl Tree {
+    /// A tree in the folder `work`, as unpacking leaves it.
+    #[cfg(test)]
+    pub(crate) fn at(work: &Path) -> Self {
+        Self {
+            work: work.to_path_buf(),
+            version: PINNED_VERSION.to_owned(),
+        }
+    }
+
     /// The source files.
     pub(crate) fn root(&self) -> PathBuf {
         self.work.join("tree")
