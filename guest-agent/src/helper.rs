@@ -360,6 +360,8 @@ fn arm_fault(kind: u32, interval: u32, times: u32) -> i32 {
     let shared = shared();
     for (at, folder) in ["failslab", "fail_page_alloc"].iter().enumerate() {
         let armed = kind == at as u32;
+        // First: armed without it, the next of these writes would fail itself.
+        sys::write_file(debugfs(folder, "task-filter").text(), b"Y");
         let settings = [
             ("probability", if armed { 100 } else { 0 }),
             ("interval", interval.max(1)),
@@ -372,7 +374,6 @@ fn arm_fault(kind: u32, interval: u32, times: u32) -> i32 {
                 return result;
             }
         }
-        sys::write_file(debugfs(folder, "task-filter").text(), b"Y");
     }
     set(&shared.undo, get(&shared.undo) | UNDO_FAULT);
     0
