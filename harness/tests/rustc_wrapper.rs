@@ -73,3 +73,44 @@ fn parsers_of_files_keep_all_but_the_sanitizer() {
     assert!(kept.contains(&"-Cdebug-assertions=on".to_owned()));
     assert!(!kept.iter().any(|word| word.contains("sanitizer=")));
 }
+
+/// A crate of its own whose wrapper is the one of fuzz builds.
+fn small_crate(folder: &Path) {
+    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/rustc-wrapper");
+    std::fs::copy(wrapper, folder.join("wrapper")).unwrap();
+    std::fs::create_dir(folder.join("src")).unwrap();
+    let manifest = "[package]\nname = \"small\"\nedition = \"2024\"\n[workspace]\n";
+    std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+    std::fs::write(folder.join("src/lib.rs"), "").unwrap();
+}
+
+/// Whether cargo compiles the crate in `folder`, or finds it built already.
+fn compiles(folder: &Path, flags: &str) -> bool {
+    let output = Command::new(env!("CARGO"))
+        .args(["check", "--offline", "--message-format=json"])
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", folder.join("target"))
+        .env("RUSTC_WRAPPER", folder.join("wrapper"))
+        .env("RUSTFLAGS", flags)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("compiler-artifact"), "{text}");
+    text.contains("\"fresh\":false")
+}
+
+#[test]
+fn a_change_of_the_wrapper_builds_fuzz_targets_anew_and_nothing_else() {
+    for (flags, anew) in [("--cfg fuzzing", true), ("--cfg other", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        small_crate(folder.path());
+        assert!(compiles(folder.path(), flags));
+        assert!(!compiles(folder.path(), flags));
+        let wrapper = folder.path().join("wrapper");
+        let text = std::fs::read_to_string(&wrapper).unwrap();
+        std::fs::write(&wrapper, format!("{text}\n# changed\n")).unwrap();
+        assert_eq!(compiles(folder.path(), flags), anew, "{flags}");
+        assert!(!compiles(folder.path(), flags));
+    }
+}
