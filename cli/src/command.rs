@@ -2,6 +2,7 @@
 
 mod bench;
 mod boot;
+mod corpus;
 mod doctor;
 mod minimize;
 mod repro;
@@ -39,6 +40,9 @@ enum Command {
     Show(show::Options),
     /// Boot a guest until its agent is ready and keep that moment in a file
     Snapshot(snapshot::Options),
+    /// Write the fuzz targets' seeds; say what a corpus reaches, and whether its
+    /// coverage is stable
+    Corpus(corpus::Options),
     /// Measure boot, resets and executions, beside QEMU
     Bench(bench::Options),
 }
@@ -54,6 +58,7 @@ impl Cli {
             Command::Minimize(options) => minimize::run(&options),
             Command::Show(options) => show::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
+            Command::Corpus(options) => corpus::run(&options),
             Command::Bench(options) => bench::run(options),
         }
     }

@@ -2,6 +2,7 @@
 
 use latefork_cpu::Instructions;
 use latefork_vmm::engine::Deadline;
+use latefork_vmm::layout::{COVERAGE_MAP, COVERAGE_SIZE};
 use latefork_vmm::machine::{Machine, MachineError, Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
 use latefork_wire::frame::{Flavour, FrameKind, Hello, Refusal, RunOptions};
@@ -108,12 +109,28 @@ impl Executor {
         self.run_with(program, &options)
     }
 
-    /// Runs `program` as `options` say.
+    /// Runs `program` as `options` say. A control run leaves the coverage blocks
+    /// as the run before it did: they are about `async`.
     ///
     /// # Errors
     ///
     /// The host failed; a guest that fails is an [`Ending`].
     pub fn run_with(
+        &mut self,
+        program: &Program,
+        options: &RunOptions,
+    ) -> Result<Execution, MachineError> {
+        if options.flavour != Flavour::Control {
+            return self.execute(program, options);
+        }
+        let mut coverage = vec![0; COVERAGE_SIZE];
+        self.machine.ram().read(COVERAGE_MAP, &mut coverage)?;
+        let execution = self.execute(program, options)?;
+        self.machine.ram().write(COVERAGE_MAP, &coverage)?;
+        Ok(execution)
+    }
+
+    fn execute(
         &mut self,
         program: &Program,
         options: &RunOptions,

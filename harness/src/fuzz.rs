@@ -3,26 +3,39 @@
 //!
 //! libFuzzer calls [`start`] once and [`run_one`] for each input, on one
 //! thread; the guest is kept there. With the feature `extra-counters` the
-//! guest's coverage blocks are libFuzzer's extra counters.
+//! guest's coverage blocks are libFuzzer's extra counters. What was seen is
+//! said at the end ([`Tally`]).
 
-mod known;
+mod exits;
 mod place;
+pub mod reach;
+pub mod seeds;
+mod settings;
+pub mod stable;
+mod tally;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use latefork_cpu::CpuModel;
 use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_vmm::layout::{COVERAGE_EVENTS, COVERAGE_EVENTS_SIZE};
 use latefork_vmm::machine::MachineError;
-use latefork_wire::program::{MAX_BYTES, Program};
-use xxhash_rust::xxh3::xxh3_64;
+use latefork_wire::program::Program;
 
-use self::known::Known;
+pub use self::exits::{CloneExits, STEPS, Step};
 pub use self::place::Place;
+pub use self::settings::{GuestMap, Settings, Stop};
+use self::tally::News;
+pub use self::tally::Tally;
 use crate::executor::Budget;
 use crate::guest::{Guest, GuestError};
+use crate::replay::sidecar::write_whole;
+use crate::replay::{ArtifactError, Setting, Sidecar, replay};
 use crate::template::TemplateError;
 use crate::verdict::{Finding, judge};
+
 use crate::{Executor, Template, Verdict};
 
 /// Why a fuzz target cannot run; one line.
@@ -31,8 +44,26 @@ pub enum FuzzError {
     /// The environment asks for a flavour that there is not.
     #[error("LATEFORK_FLAVOUR={0}: no such flavour, ask for `hardened` or `faithful`")]
     Flavour(String),
+    /// The environment asks for something that there is not.
+    #[error("{name}={value}: {allowed}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        allowed: &'static str,
+    },
+    /// A source of seeds is malformed.
+    #[error("{}: {why}", .path.display())]
+    Seed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// No images.
-    #[error(transparent)]
+    #[error("{0}; `cargo xtask setup` makes all that fuzz targets need")]
     Guest(#[from] GuestError),
     /// No template.
     #[error(transparent)]
@@ -40,6 +71,9 @@ pub enum FuzzError {
     /// The machine.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// A program cannot be kept, or a seed not be copied.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// A file of the harness.
     #[error("{what} {}: {source}", .path.display())]
     File {
@@ -61,6 +95,10 @@ pub struct Report {
     pub signature: String,
     /// A command that runs the program again.
     pub command: String,
+    /// How long it took.
+    pub after: Duration,
+    /// How many programs ran until then, this one included.
+    pub programs: u64,
 }
 
 impl std::fmt::Display for Report {
@@ -69,52 +107,84 @@ impl std::fmt::Display for Report {
             title,
             signature,
             command,
+            after,
+            programs,
         } = self;
+        let after = after.as_secs_f64();
         writeln!(f, "latefork: {title}")?;
+        writeln!(
+            f,
+            "latefork: found after {after:.1} s and {programs} programs"
+        )?;
         writeln!(f, "DEDUP_TOKEN: {signature}")?;
         write!(f, "{command}")
     }
 }
 
+/// The fuzz targets of the guest.
+pub const TARGETS: [&str; 5] = [
+    "hostile_args",
+    "nested",
+    "clone_failure",
+    "lifecycle",
+    EVERYTHING,
+];
+
+/// The target that takes the seeds of all.
+const EVERYTHING: &str = "everything";
+
 /// A guest that takes inputs.
 #[derive(Debug)]
 pub struct Session {
     target: &'static str,
-    place: Place,
-    known: Known,
+    settings: Settings,
+    setting: Setting,
+    tally: Tally,
     executor: Executor,
 }
 
 impl Session {
-    /// Loads the template of `place`'s flavour, or makes it.
+    /// Loads the template of the kernel that `settings` name, or makes it.
     ///
     /// # Errors
     ///
     /// An image is missing, or the guest does not get ready.
-    pub fn open(target: &'static str, place: Place) -> Result<Self, FuzzError> {
-        let known = Known::read(&place.known())?;
+    pub fn open(target: &'static str, settings: Settings) -> Result<Self, FuzzError> {
+        let place = &settings.place;
+        let tally = Tally::new(settings.known()?);
         let guest = Guest::read(&place.kernel(), &place.initramfs())?;
         let prepared = Template::cached(&guest, &place.template(), &mut || {
             Box::new(SoftVcpu::new(CpuModel::Fuzz))
         })?;
+        let engine = prepared.machine.engine().kind().name();
+        let setting = Setting::new(&guest, &place.kernel(), engine);
         if let Some(why) = &prepared.made_because {
-            eprintln!("latefork: booted {}: {why}", place.flavour());
+            eprintln!("latefork: booted {}: {why}", place.name());
         }
         #[cfg(feature = "extra-counters")]
-        prepared
-            .machine
-            .ram()
-            .overlay_extra_counters()
-            .map_err(MachineError::from)?;
+        if settings.map == GuestMap::Features {
+            prepared
+                .machine
+                .ram()
+                .overlay_extra_counters()
+                .map_err(MachineError::from)?;
+        }
         Ok(Self {
             target,
-            place,
-            known,
+            settings,
+            setting,
+            tally,
             executor: Executor::new(prepared, Budget::default()),
         })
     }
 
-    /// Runs the program that `input` decodes to; what is found and not known.
+    /// What was seen so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Runs the program that `input` decodes to; what is found and stops the
+    /// target by its settings.
     ///
     /// # Errors
     ///
@@ -122,75 +192,91 @@ impl Session {
     pub fn run(&mut self, input: &[u8]) -> Result<Option<Report>, FuzzError> {
         let program = Program::decode(input);
         let judged = judge(&mut self.executor, &program)?;
+        let mut events = [0; COVERAGE_EVENTS_SIZE];
+        let ram = self.executor.machine().ram();
+        ram.read(COVERAGE_EVENTS, &mut events)
+            .map_err(MachineError::from)?;
+        self.tally.count(&judged, &events);
         let Verdict::Finding(findings) = judged.verdict else {
             return Ok(None);
         };
+        let mut report = None;
         for finding in &findings {
-            if self.known.is_new(&finding.signature()) {
-                return self.report(finding, &program).map(Some);
+            let news = self.tally.note(&finding.signature());
+            let stops = self.settings.stop.stops(&finding.signature(), news);
+            if stops && report.is_none() {
+                report = Some(self.report(finding, &program)?);
+            } else if news == News::First {
+                let path = self.keep(&program)?;
+                eprintln!("{}", self.tally.line(&finding.signature()));
+                eprintln!("latefork: kept as {}", path.display());
             }
         }
-        Ok(None)
+        Ok(report)
     }
 
     /// Keeps the program where the command of the report finds it.
-    fn report(&self, finding: &Finding, program: &Program) -> Result<Report, FuzzError> {
-        let mut bytes = [0; MAX_BYTES];
-        let size = program.encode(&mut bytes);
-        let name = format!("{}-{:016x}", self.target, xxh3_64(&bytes[..size]));
-        let path = self.place.findings().join(name);
-        write_whole(&path, &bytes[..size])?;
+    fn report(&mut self, finding: &Finding, program: &Program) -> Result<Report, FuzzError> {
+        let path = self.keep(program)?;
         Ok(Report {
             title: finding.to_string(),
             signature: finding.signature(),
-            command: self.place.command(&path),
+            command: self.settings.place.command(&path),
+            after: self.tally.elapsed(),
+            programs: self.tally.programs(),
         })
+    }
+
+    /// Keeps the program with a sidecar of what it gives.
+    fn keep(&mut self, program: &Program) -> Result<PathBuf, FuzzError> {
+        let outcome = replay(&mut self.executor, program)?.outcome;
+        let sidecar = Sidecar::new(self.setting.clone(), outcome);
+        let folder = self.settings.place.findings();
+        Ok(sidecar.keep(&folder, self.target, program)?)
     }
 }
 
-/// Writes a file that is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FuzzError> {
-    use std::io::Write;
-
-    let failed = |source| FuzzError::File {
-        what: "cannot write",
-        path: path.to_owned(),
-        source,
-    };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+impl Drop for Session {
+    /// Says what was seen: libFuzzer's own summary knows nothing of it.
+    fn drop(&mut self) {
+        eprint!("{}", self.tally.summary(self.target, &self.settings.place));
+    }
 }
 
-/// Copies the committed seeds that are missing into libFuzzer's corpus.
+/// Copies the committed seeds that are missing into libFuzzer's corpus; for
+/// `everything` the seeds of every target of the guest.
 ///
 /// # Errors
 ///
 /// A seed cannot be read, or the corpus cannot be written.
 pub fn copy_seeds(place: &Place, target: &str) -> Result<usize, FuzzError> {
-    let from = place.seeds(target);
-    let Ok(seeds) = std::fs::read_dir(&from) else {
+    if target != EVERYTHING {
+        return copy_folder(&place.seeds(target), &place.corpus(target));
+    }
+    let mut copied = 0;
+    for other in TARGETS {
+        copied += copy_folder(&place.seeds(other), &place.corpus(target))?;
+    }
+    Ok(copied)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<usize, FuzzError> {
+    let Ok(seeds) = std::fs::read_dir(from) else {
         return Ok(0);
+    };
+    let failed = |path: &Path, source| FuzzError::File {
+        what: "cannot read",
+        path: path.to_owned(),
+        source,
     };
     let mut copied = 0;
     for seed in seeds {
-        let seed = seed.map_err(|source| FuzzError::File {
-            what: "cannot read",
-            path: from.clone(),
-            source,
-        })?;
-        let to = place.corpus(target).join(seed.file_name());
+        let seed = seed.map_err(|source| failed(from, source))?;
+        let to = to.join(seed.file_name());
         if to.exists() {
             continue;
         }
-        let bytes = std::fs::read(seed.path()).map_err(|source| FuzzError::File {
-            what: "cannot read",
-            path: seed.path(),
-            source,
-        })?;
+        let bytes = std::fs::read(seed.path()).map_err(|source| failed(&seed.path(), source))?;
         write_whole(&to, &bytes)?;
         copied += 1;
     }
@@ -209,9 +295,11 @@ fn end<T>(error: &FuzzError) -> T {
 /// Makes the process's guest ready; where it cannot be, says why in one line
 /// and ends the process with exit code 2.
 pub fn start(target: &'static str) {
-    let session = Place::from_environment().and_then(|place| {
-        copy_seeds(&place, target)?;
-        Session::open(target, place)
+    let session = Settings::from_environment().and_then(|settings| {
+        if settings.seeds {
+            copy_seeds(&settings.place, target)?;
+        }
+        Session::open(target, settings)
     });
     let session = session.unwrap_or_else(|error| end(&error));
     SESSION.with(|slot| *slot.borrow_mut() = Some(session));

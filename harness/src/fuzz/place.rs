@@ -7,11 +7,13 @@ use super::FuzzError;
 /// Flavours of the guest kernel, the default first.
 const FLAVOURS: [&str; 2] = ["hardened", "faithful"];
 
-/// A checkout, and the flavour of guest kernel to run.
+/// A checkout, and the guest kernel to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     root: PathBuf,
     flavour: &'static str,
+    /// The folder of the kernel in `target/guest`.
+    name: String,
 }
 
 impl Place {
@@ -23,24 +25,48 @@ impl Place {
     pub fn new(root: &Path, flavour: Option<&str>) -> Result<Self, FuzzError> {
         let asked = flavour.unwrap_or(FLAVOURS[0]);
         let flavour = FLAVOURS.into_iter().find(|known| *known == asked);
+        let flavour = flavour.ok_or_else(|| FuzzError::Flavour(asked.to_owned()))?;
         Ok(Self {
             root: root.to_owned(),
-            flavour: flavour.ok_or_else(|| FuzzError::Flavour(asked.to_owned()))?,
+            flavour,
+            name: format!("{flavour}-fuzz"),
         })
     }
 
-    /// The checkout that this was built from, and the flavour that
-    /// `LATEFORK_FLAVOUR` names.
+    /// The checkout that this was built from, with `flavour` (`None`: hardened)
+    /// and the kernel in folder `kernel` of `target/guest` (`None`: the
+    /// flavour's own).
     ///
     /// # Errors
     ///
-    /// There is no such flavour.
-    pub fn from_environment() -> Result<Self, FuzzError> {
+    /// There is no such flavour, or `kernel` is no folder's name.
+    pub fn here(flavour: Option<&str>, kernel: Option<&str>) -> Result<Self, FuzzError> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest.parent().unwrap_or(manifest);
-        let flavour = std::env::var_os("LATEFORK_FLAVOUR");
-        let flavour = flavour.as_deref().map(|name| name.to_string_lossy());
-        Self::new(root, flavour.as_deref())
+        let place = Self::new(root, flavour)?;
+        match kernel {
+            None => Ok(place),
+            Some(name) => place.with_kernel(name),
+        }
+    }
+
+    /// The same with the kernel in folder `name` of `target/guest`.
+    ///
+    /// # Errors
+    ///
+    /// `name` is no folder's name.
+    pub fn with_kernel(self, name: &str) -> Result<Self, FuzzError> {
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(FuzzError::Setting {
+                name: "LATEFORK_KERNEL",
+                value: name.to_owned(),
+                allowed: "not the name of a folder in target/guest",
+            });
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            ..self
+        })
     }
 
     /// The flavour's name.
@@ -48,10 +74,18 @@ impl Place {
         self.flavour
     }
 
+    /// The kernel's name for people: the flavour, where it is the flavour's own.
+    pub fn name(&self) -> &str {
+        let own = self.name.strip_suffix("-fuzz");
+        own.filter(|own| *own == self.flavour).unwrap_or(&self.name)
+    }
+
     /// The guest kernel.
     pub fn kernel(&self) -> PathBuf {
-        let folder = format!("target/guest/{}-fuzz", self.flavour);
-        self.root.join(folder).join("vmlinux")
+        self.root
+            .join("target/guest")
+            .join(&self.name)
+            .join("vmlinux")
     }
 
     /// The agent.
@@ -61,13 +95,13 @@ impl Place {
 
     /// Where the ready guest is kept.
     pub fn template(&self) -> PathBuf {
-        let file = format!("target/guest/{}.snapshot", self.flavour);
+        let file = format!("target/guest/{}.snapshot", self.name());
         self.root.join(file)
     }
 
     /// Programs with findings.
     pub fn findings(&self) -> PathBuf {
-        self.root.join("target/findings").join(self.flavour)
+        self.root.join("target/findings").join(self.name())
     }
 
     /// The signatures of findings that do not stop a target.
@@ -88,13 +122,7 @@ impl Place {
 
     /// A shell command that runs `program` again, from anywhere.
     pub fn command(&self, program: &Path) -> String {
-        format!(
-            "latefork run --kernel {} --initramfs {} --template {} --trace --console {}",
-            quoted(&self.kernel()),
-            quoted(&self.initramfs()),
-            quoted(&self.template()),
-            quoted(program)
-        )
+        format!("latefork repro {}", quoted(program))
     }
 }
 
@@ -121,6 +149,17 @@ mod tests {
             faithful.kernel(),
             Path::new("/src/target/guest/faithful-fuzz/vmlinux")
         );
+        let planted = faithful.with_kernel("faithful-fuzz-planted").unwrap();
+        assert_eq!(planted.name(), "faithful-fuzz-planted");
+        assert_eq!(
+            planted.findings(),
+            Path::new("/src/target/findings/faithful-fuzz-planted")
+        );
+        assert_eq!(
+            planted.known(),
+            Path::new("/src/corpora/known/faithful.txt")
+        );
+        planted.with_kernel("../x").unwrap_err();
         let error = Place::new(root, Some("soft")).unwrap_err();
         assert!(error.to_string().starts_with("LATEFORK_FLAVOUR=soft:"));
     }

@@ -6,12 +6,14 @@ use super::*;
 fn missing_images_are_named_with_the_command_that_makes_them() {
     let root = tempfile::tempdir().unwrap();
     let place = Place::new(root.path(), None).unwrap();
-    let error = Session::open("everything", place).unwrap_err().to_string();
+    let error = Session::open("everything", Settings::new(place));
+    let error = error.unwrap_err().to_string();
     assert!(error.contains("hardened-fuzz/vmlinux"), "{error}");
     assert!(
         error.contains("`cargo xtask kernel --flavour hardened`"),
         "{error}"
     );
+    assert!(error.contains("`cargo xtask setup`"), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 
@@ -30,6 +32,7 @@ fn only_seeds_that_are_missing_are_copied() {
     std::fs::remove_file(place.corpus("nested").join("one")).unwrap();
     assert_eq!(copy_seeds(&place, "nested").unwrap(), 1);
     assert_eq!(std::fs::read(two).unwrap(), b"changed");
+    assert_eq!(copy_seeds(&place, "everything").unwrap(), 2);
 }
 
 #[test]
@@ -39,8 +42,10 @@ fn a_report_has_the_token_that_libfuzzer_looks_for() {
         title: "P10: the program did not end".to_owned(),
         signature: "P10 stuck".to_owned(),
         command: place.command(Path::new("/src/x")),
+        after: std::time::Duration::from_millis(1500),
+        programs: 7,
     };
     let text = report.to_string();
     assert!(text.lines().any(|line| line == "DEDUP_TOKEN: P10 stuck"));
-    assert!(text.lines().last().unwrap().starts_with("latefork run "));
+    assert!(text.lines().last().unwrap().starts_with("latefork repro "));
 }
