@@ -20,7 +20,7 @@ mod layout;
 mod native;
 mod record;
 mod report;
-mod rng;
+pub(crate) mod rng;
 mod soft;
 mod special;
 mod sse;

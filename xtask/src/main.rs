@@ -4,9 +4,11 @@ mod agent;
 mod apt;
 mod arguments;
 mod cpu_diff;
+mod fuzz_check;
 mod guest_test;
 mod initramfs;
 mod kernel;
+mod planted;
 mod qemu;
 mod sh;
 mod test;
@@ -35,6 +37,11 @@ enum Command {
     GuestTest(guest_test::Options),
     /// Run every check: formatting, lints, documentation, tests.
     Test(test::Options),
+    /// Build the fuzz targets and check what is linked into them.
+    FuzzCheck(fuzz_check::Options),
+    /// Show that the guest's coverage finds a planted condition, and chance does
+    /// not.
+    Planted(planted::Options),
     /// Compare the CPU with the host processor, instruction by instruction.
     CpuDiff(cpu_diff::Options),
 }
@@ -50,6 +57,8 @@ fn main() -> ExitCode {
         Command::Initramfs(options) => initramfs::run(&options),
         Command::GuestTest(options) => guest_test::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::FuzzCheck(options) => fuzz_check::run(&options),
+        Command::Planted(options) => planted::run(&options),
         Command::CpuDiff(options) => cpu_diff::run(&options),
     };
     match result {
