@@ -4,13 +4,13 @@
 //! guest instructions.
 #![allow(missing_docs)] // criterion_group makes undocumented items
 
-use std::cell::Cell;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use latefork_cpu::registers::{cr0, gpr};
-use latefork_cpu::segment::{DescriptorTable, Segment, attr};
-use latefork_cpu::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory};
+use latefork_cpu::segment::{DescriptorTable, Segment};
+use latefork_cpu::testing::{Machine, flat_state};
+use latefork_cpu::{CpuModel, Exit};
 
 const RAM: usize = 16 << 20;
 const CODE: u32 = 0x10_0000;
@@ -19,76 +19,34 @@ const BUDGET: u64 = 1_000_000;
 /// Where the page tables are: a directory, then tables for 16 MiB.
 const DIRECTORY: u32 = 0x20_0000;
 
-struct Machine {
-    cpu: Cpu,
-    ram: Vec<Cell<u8>>,
-    dirty: Vec<Cell<u64>>,
-}
-
-impl Machine {
-    /// Flat 32-bit protected mode with 4-KiB pages, identity-mapped, user
-    /// accessible.
-    fn new(code: &[u8]) -> Self {
-        let mut machine = Self {
-            cpu: Cpu::new(CpuModel::Fuzz),
-            ram: vec![Cell::new(0); RAM],
-            dirty: vec![Cell::new(0); RAM / 4096 / 64],
-        };
-        for table in 0..4 {
-            let at = DIRECTORY + 0x1000 * (table + 1);
-            machine.write32(DIRECTORY + 4 * table, at | 7);
-            for n in 0..1024 {
-                machine.write32(at + 4 * n, (table << 22) | (n << 12) | 7);
-            }
-        }
-        machine.write(CODE, code);
-        let mut state = machine.cpu.save();
-        flat(&mut state);
-        machine.cpu.restore(&state);
-        machine
-    }
-
-    fn write(&mut self, at: u32, bytes: &[u8]) {
-        for (cell, &byte) in self.ram[at as usize..].iter().zip(bytes) {
-            cell.set(byte);
-        }
-    }
-
-    fn write32(&mut self, at: u32, value: u32) {
-        self.write(at, &value.to_le_bytes());
-    }
-
-    fn run(&mut self) {
-        let memory = Memory::new(&self.ram, &[], &self.dirty);
-        let exit = self.cpu.run(&memory, Instructions(BUDGET));
-        assert_eq!(exit, Exit::Budget);
-        black_box(self.cpu.retired());
-    }
-}
-
-fn flat(state: &mut CpuState) {
-    let data = attr::PRESENT | attr::S | attr::WRITABLE_OR_READABLE | attr::ACCESSED;
-    let flat = Segment {
-        selector: 0x10,
-        attributes: data | attr::BIG | attr::GRANULARITY,
-        base: 0,
-        limit: u32::MAX,
-    };
-    state.segments = [flat; 6];
-    state.segments[1] = Segment {
-        selector: 8,
-        attributes: flat.attributes | attr::CODE,
-        ..flat
-    };
-    state.cr0 = cr0::PE | cr0::PG | cr0::WP | cr0::ET;
+/// Flat 32-bit protected mode with 4-KiB pages, identity-mapped, user
+/// accessible.
+fn machine(code: &[u8]) -> Machine {
+    let mut state = flat_state(CpuModel::Fuzz);
+    state.cr0 |= cr0::PG | cr0::WP;
     state.cr3 = DIRECTORY;
     state.eip = CODE;
     state.gpr[gpr::ESP] = 0x30_0000;
+    let mut machine = Machine::with_state(vec![0; RAM], &state);
+    for table in 0..4 {
+        let at = DIRECTORY + 0x1000 * (table + 1);
+        machine.write_u32(DIRECTORY + 4 * table, at | 7);
+        for n in 0..1024 {
+            machine.write_u32(at + 4 * n, (table << 22) | (n << 12) | 7);
+        }
+    }
+    machine.write(CODE, code);
+    machine
+}
+
+fn run(machine: &mut Machine) {
+    assert_eq!(machine.run(BUDGET), Exit::Budget);
+    black_box(machine.cpu.retired());
 }
 
 /// An endless loop of eight ALU instructions between registers and a jump.
 fn alu() -> Machine {
-    Machine::new(&[
+    machine(&[
         0x01, 0xd8, // l: add eax, ebx
         0x31, 0xc1, // xor ecx, eax
         0x83, 0xc3, 0x07, // add ebx, 7
@@ -104,7 +62,7 @@ fn alu() -> Machine {
 
 /// Loads, stores and read-modify-writes over 64 KiB.
 fn memory() -> Machine {
-    Machine::new(&[
+    machine(&[
         0xbb, 0x00, 0x00, 0x40, 0x00, // mov ebx, 0x400000
         0x8b, 0x04, 0x0b, // l: mov eax, [ebx+ecx]
         0x01, 0x44, 0x0b, 0x04, // add [ebx+ecx+4], eax
@@ -118,7 +76,7 @@ fn memory() -> Machine {
 
 /// A function call with a frame, as compilers make them.
 fn calls() -> Machine {
-    Machine::new(&[
+    machine(&[
         0x6a, 0x05, // l: push 5
         0xe8, 0x05, 0x00, 0x00, 0x00, // call f
         0x83, 0xc4, 0x04, // add esp, 4
@@ -138,7 +96,7 @@ fn calls() -> Machine {
 
 /// REP MOVSD of whole pages.
 fn string_copy() -> Machine {
-    Machine::new(&[
+    machine(&[
         0xbe, 0x00, 0x00, 0x40, 0x00, // l: mov esi, 0x400000
         0xbf, 0x00, 0x00, 0x50, 0x00, // mov edi, 0x500000
         0xb9, 0x00, 0x04, 0x00, 0x00, // mov ecx, 1024
@@ -158,7 +116,7 @@ fn page_crossing() -> Machine {
         0x89, 0x43, 0x00, // mov [ebx], eax
         0xeb, 0xf4, // jmp l
     ]);
-    Machine::new(&code)
+    machine(&code)
 }
 
 /// INT 0x80 from ring 3 and IRET back, with a little work on each side.
@@ -167,56 +125,47 @@ fn syscalls() -> Machine {
     const GDT: u32 = 0x12_0000;
     const IDT: u32 = 0x13_0000;
     const TSS: u32 = 0x14_0000;
-    let mut machine = Machine::new(&[
+    let mut machine = machine(&[
         0xb8, 0x14, 0x00, 0x00, 0x00, // l: mov eax, 20
         0xcd, 0x80, // int 0x80
         0x89, 0xc3, // mov ebx, eax
         0xeb, 0xf5, // jmp l
     ]);
     machine.write(KERNEL, &[0x53, 0x51, 0x01, 0xd0, 0x59, 0x5b, 0xcf]);
-    let descriptors: [u64; 6] = [
-        0,
-        0x00cf_9b00_0000_ffff,
-        0x00cf_9300_0000_ffff,
-        0x00cf_fb00_0000_ffff,
-        0x00cf_f300_0000_ffff,
-        0x0000_8b14_0000_0067,
+    let descriptors: [[u32; 2]; 6] = [
+        [0, 0],
+        [0x0000_ffff, 0x00cf_9b00],
+        [0x0000_ffff, 0x00cf_9300],
+        [0x0000_ffff, 0x00cf_fb00],
+        [0x0000_ffff, 0x00cf_f300],
+        [0x0000_0067, 0x0000_8b14],
     ];
-    for (n, descriptor) in (0..).zip(descriptors) {
-        machine.write(GDT + 8 * n, &descriptor.to_le_bytes());
+    for (n, [low, high]) in (0..).zip(descriptors) {
+        machine.write_u32(GDT + 8 * n, low);
+        machine.write_u32(GDT + 8 * n + 4, high);
     }
-    let gate = u64::from(KERNEL & 0xffff) | 8 << 16 | 0xef00 << 32 | u64::from(KERNEL >> 16) << 48;
-    machine.write(IDT + 8 * 0x80, &gate.to_le_bytes());
-    machine.write32(TSS + 4, 0x31_0000);
-    machine.write32(TSS + 8, 0x10);
-    let mut state = machine.cpu.save();
-    let user = Segment {
-        selector: 0x23,
-        attributes: state.segments[0].attributes | attr::DPL,
-        ..state.segments[0]
+    machine.write_u32(IDT + 8 * 0x80, KERNEL & 0xffff | 8 << 16);
+    machine.write_u32(IDT + 8 * 0x80 + 4, KERNEL & 0xffff_0000 | 0xef00);
+    machine.write_u32(TSS + 4, 0x31_0000);
+    machine.write_u32(TSS + 8, 0x10);
+    let segment = |selector: u16| {
+        let [low, high] = descriptors[usize::from(selector >> 3)];
+        Segment::from_descriptor(selector, low, high)
     };
-    state.segments = [user; 6];
-    state.segments[1] = Segment {
-        selector: 0x1b,
-        attributes: user.attributes | attr::CODE,
-        ..user
-    };
-    state.cpl = 3;
-    state.gdtr = DescriptorTable {
-        base: GDT,
-        limit: 0x2f,
-    };
-    state.idtr = DescriptorTable {
-        base: IDT,
-        limit: 0x7ff,
-    };
-    state.tr = Segment {
-        selector: 0x28,
-        attributes: attr::PRESENT | 11,
-        base: TSS,
-        limit: 0x67,
-    };
-    machine.cpu.restore(&state);
+    machine.change(|state| {
+        state.segments = [segment(0x23); 6];
+        state.segments[1] = segment(0x1b);
+        state.cpl = 3;
+        state.gdtr = DescriptorTable {
+            base: GDT,
+            limit: 0x2f,
+        };
+        state.idtr = DescriptorTable {
+            base: IDT,
+            limit: 0x7ff,
+        };
+        state.tr = segment(0x28);
+    });
     machine
 }
 
@@ -234,8 +183,8 @@ fn micro(criterion: &mut Criterion) {
     ];
     for (name, make) in loops {
         let mut machine = make();
-        machine.run();
-        group.bench_function(name, |bencher| bencher.iter(|| machine.run()));
+        run(&mut machine);
+        group.bench_function(name, |bencher| bencher.iter(|| run(&mut machine)));
     }
     group.finish();
 }

@@ -14,6 +14,9 @@ use crate::memory::Memory;
 use crate::op::Op;
 use crate::state::{Core, Mode};
 
+/// Bytes of the longest block.
+pub(crate) const MAX_BLOCK_LEN: u32 = 256;
+
 /// Identifies a block: physical page, offset, mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u64);
@@ -40,6 +43,14 @@ impl Key {
     /// The keys of blocks that start in a page and end there.
     fn page(frame: u32) -> std::ops::Range<Self> {
         Self(u64::from(frame) << 20)..Self((u64::from(frame) + 1) << 20)
+    }
+
+    /// The keys of blocks in a page that may hold one of `len` bytes.
+    fn reaching(frame: u32, offset: u32, len: u32) -> std::ops::Range<Self> {
+        let first = offset.saturating_sub(MAX_BLOCK_LEN - 1);
+        let end = offset.saturating_add(len).min(PAGE_SIZE);
+        let at = |offset: u32| (u64::from(frame) << 20) + (u64::from(offset) << 8);
+        Self(at(first))..Self(at(end))
     }
 
     /// The keys of blocks that start in a page and end in another.
@@ -113,7 +124,7 @@ impl Default for BlockCache {
             free: Vec::new(),
             index: BTreeMap::new(),
             crossing: BTreeSet::new(),
-            recent: Box::new([0; RECENT]),
+            recent: vec![0; RECENT].try_into().expect("its length"),
             decoded: 0,
         }
     }
@@ -158,7 +169,9 @@ impl BlockCache {
     #[allow(clippy::cast_possible_truncation)] // bounded by MOST_BLOCKS and the page
     pub(crate) fn insert(&mut self, core: &mut Core, new: NewBlock, stale: Option<u32>) -> u32 {
         if let Some(stale) = stale {
+            let frame = self.blocks[stale as usize].key.frame();
             self.remove(core, stale);
+            self.recount(core, frame);
         }
         if self.index.len() >= MOST_BLOCKS {
             self.clear(core);
@@ -217,8 +230,8 @@ impl BlockCache {
         core.code.clear();
     }
 
-    /// Drops the blocks in the page at `address` whose bytes differ from
-    /// memory now. `address` and `len` (up to the end of the page) only say
+    /// Drops the blocks whose bytes differ from memory now, of those that hold
+    /// one of the `len` bytes from `address` (at most up to the end of the page),
     /// where something was written.
     #[allow(clippy::cast_possible_truncation)] // frames have 24 bits
     pub(crate) fn written(
@@ -229,30 +242,26 @@ impl BlockCache {
         len: u32,
     ) {
         let frame = (address.0 >> 12) as u32;
-        let touched = CodeMap::mask((address.0 & 0xfff) as u32, len);
-        if core.code.granules(frame) & touched == 0 {
+        let offset = (address.0 & 0xfff) as u32;
+        if core.code.granules(frame) & CodeMap::mask(offset, len) == 0 {
             return;
         }
-        let mut stale = Vec::new();
-        let in_page = self
-            .index
-            .range(Key::page(frame))
-            .chain(self.index.range(Key::leaving(frame)))
-            .map(|(_, &index)| index);
-        let crossing = self
-            .crossing
-            .range((frame, 0)..(frame + 1, 0))
-            .map(|&(_, index)| index);
-        for index in in_page.chain(crossing) {
-            if !self.blocks[index as usize].unchanged(memory) {
-                stale.push(index);
-            }
-        }
-        for index in stale {
+        let starting = self.index.range(Key::reaching(frame, offset, len));
+        let leaving = self.index.range(Key::leaving(frame));
+        let crossing = self.crossing.range((frame, 0)..(frame + 1, 0));
+        let stale: Vec<u32> = (starting.chain(leaving).map(|(_, &index)| index))
+            .chain(crossing.map(|&(_, index)| index))
+            .filter(|&index| !self.blocks[index as usize].unchanged(memory))
+            .collect();
+        for &index in &stale {
             self.remove(core, index);
+        }
+        if !stale.is_empty() {
+            self.recount(core, frame);
         }
     }
 
+    /// Takes a block out; its first page is still to be recounted.
     fn remove(&mut self, core: &mut Core, index: u32) {
         let block = &mut self.blocks[index as usize];
         let key = std::mem::replace(&mut block.key, Key::NONE);
@@ -263,8 +272,8 @@ impl BlockCache {
         if let Some(second) = second {
             self.crossing.remove(&(second, index));
             self.recount(core, second);
+            self.recount(core, key.frame());
         }
-        self.recount(core, key.frame());
     }
 
     /// Computes anew which granules of a page hold code.

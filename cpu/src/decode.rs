@@ -5,7 +5,7 @@ use std::cell::Cell;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::address::PAGE_SIZE;
-use crate::block::{Key, NewBlock};
+use crate::block::{Key, MAX_BLOCK_LEN, NewBlock};
 use crate::integer::fuse;
 use crate::lower::{Context, Ending, Lowered, lower, too_long, undefined};
 use crate::memory::Memory;
@@ -21,7 +21,7 @@ const MAX_OPS: usize = 64;
 /// Conditional jumps in the longest block: each may leave it.
 const MAX_SIDES: usize = 3;
 /// Bytes looked at for one block.
-const WINDOW: usize = 256;
+const WINDOW: usize = MAX_BLOCK_LEN as usize;
 /// F3 0F BC is BSF with a prefix, not TZCNT; F3 0F BD likewise.
 const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
 

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation)] // lengths of instructions, numbers of vectors
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use crate::address::{Instructions, PhysAddr};
 use crate::memory::{Memory, Region, RegionKind};
@@ -42,6 +43,53 @@ impl Reader<'_> {
 
     pub(crate) fn oword(&mut self) -> u128 {
         u128::from_le_bytes(self.take())
+    }
+}
+
+/// What the CPU made of a record.
+pub(crate) struct Verdict {
+    /// What differences are counted by: the opcode.
+    pub(crate) key: Vec<u8>,
+    /// The record and the result, if that is not the recorded one.
+    pub(crate) difference: Option<String>,
+}
+
+/// Compares all records of a file; `compare` takes one from the reader.
+///
+/// # Panics
+/// If any is different; the first of each opcode are shown.
+pub(crate) fn check(
+    records: &[u8],
+    mut compare: impl FnMut(&mut Reader<'_>, &mut Machine) -> Verdict,
+) {
+    let mut differences = BTreeMap::<Vec<u8>, usize>::new();
+    let mut reader = Reader(records);
+    let mut machine = Machine::new();
+    let mut cases = 0;
+    while !reader.0.is_empty() {
+        let Verdict { key, difference } = compare(&mut reader, &mut machine);
+        cases += 1;
+        if let Some(text) = difference {
+            let count = differences.entry(key.clone()).or_default();
+            *count += 1;
+            if *count <= 3 {
+                eprintln!("{key:02x?} {text}");
+            }
+        }
+    }
+    eprintln!("{cases} cases");
+    assert!(
+        differences.is_empty(),
+        "differences by opcode: {differences:02x?}"
+    );
+}
+
+/// For long runs: compares the records in the file that an environment variable
+/// names, if it is set.
+pub(crate) fn check_file(variable: &str, check: impl FnOnce(&[u8])) {
+    if let Some(path) = std::env::var_os(variable) {
+        let records = std::fs::read(path);
+        check(&records.unwrap_or_else(|e| panic!("{variable} names no readable file: {e}")));
     }
 }
 

@@ -1,19 +1,18 @@
 //! Any bytes as guest code, for tests and the fuzz target `cpu_any_bytes`.
 //!
 //! [`run_scenario`] executes the same scenario in several ways that must not
-//! differ: at once, cut into random budgets, moved to a fresh CPU by its saved
+//! differ: at once, cut into random budgets, moved to another CPU by its saved
 //! bytes at random points, and instruction by instruction. It panics if two of
 //! them disagree, or if the CPU does not keep its budget.
 
-mod layout;
-
-use std::cell::Cell;
+pub mod layout;
+mod machine;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use self::layout::RAM_BYTES;
 pub use self::layout::Start;
-use crate::{Cpu, CpuModel, CpuState, Exit, Instructions, Memory, PhysAddr};
+pub use self::machine::{CODE, DATA, Machine, STACK, flat_state};
+use crate::{Cpu, CpuModel, CpuState, EdgeCallback, Exit, PhysAddr};
 
 /// Instructions that a scenario may retire.
 const LIFE: u64 = 1000;
@@ -65,7 +64,7 @@ impl Scenario {
                 at,
                 match kind & 3 {
                     0 => Event::Interrupt(value),
-                    1 => Event::Write(layout::CODE + u32::from(kind), value),
+                    1 => Event::Write(CODE + u32::from(kind), value),
                     2 => Event::ClearDirty,
                     _ => Event::FlushTlb,
                 },
@@ -92,7 +91,7 @@ enum Way {
     Whole,
     /// In budgets of random size.
     Cut,
-    /// The same, and now and then on a fresh CPU from the saved bytes.
+    /// The same, and now and then on another CPU from the saved bytes.
     Moved,
     /// With an edge callback, which makes every instruction run alone.
     Single,
@@ -105,8 +104,6 @@ struct Outcome {
     state: CpuState,
     /// Hash of all exits but [`Exit::Budget`], with their times.
     exits: u64,
-    /// Hash of RAM and of the dirty bitmap.
-    memory: u64,
 }
 
 /// Executes the scenario in every way.
@@ -115,13 +112,51 @@ struct Outcome {
 ///
 /// If the ways disagree.
 pub fn run_scenario(scenario: &Scenario) {
-    let whole = Runner::new(scenario, Way::Whole).run();
+    let image = layout::memory(scenario);
+    let state = layout::state(scenario);
+    let mut machine = Machine::with_state(image.clone(), &state);
+    let whole = Runner::new(scenario, Way::Whole, &mut machine).run();
+    let memory = (machine.ram.clone(), machine.dirty.clone());
     for way in [Way::Cut, Way::Moved, Way::Single] {
-        let other = Runner::new(scenario, way).run();
-        if whole != other {
-            let parts = differences(&whole, &other).join(", ");
-            panic!("{way:?} differs in {parts}: {scenario:?}");
+        machine.begin_again(&image, &state);
+        let other = Runner::new(scenario, way, &mut machine).run();
+        let same_memory = (&machine.ram, &machine.dirty) == (&memory.0, &memory.1);
+        if whole != other || !same_memory {
+            let mut parts = differences(&whole, &other);
+            if !same_memory {
+                parts.extend(first_difference(&memory.0, &machine.ram));
+                parts.push(format!("dirty ({:x?} / {:x?})", memory.1, machine.dirty));
+            }
+            let parts = parts.join(", ");
+            panic!("{way:?} differs in {parts}: {scenario:x?}");
         }
+    }
+}
+
+fn first_difference(whole: &[u8], other: &[u8]) -> Option<String> {
+    let at = whole.iter().zip(other).position(|(a, b)| a != b)?;
+    Some(format!(
+        "memory at {at:#x} ({:x} / {:x})",
+        whole[at], other[at]
+    ))
+}
+
+impl Machine {
+    /// The start of a scenario once more, on a CPU that has a past: it keeps
+    /// the decoded blocks that are still right.
+    fn begin_again(&mut self, image: &[u8], state: &CpuState) {
+        self.ram.copy_from_slice(image);
+        self.dirty.fill(0);
+        self.note_new_memory();
+        self.cpu.restore(state);
+    }
+
+    /// Any byte of RAM and of the bitmap may have changed.
+    fn note_new_memory(&mut self) {
+        let (cpu, memory) = self.parts();
+        let len = u32::try_from(layout::RAM_BYTES).expect("a few pages");
+        cpu.note_host_write(&memory, PhysAddr(0), len);
+        cpu.dirty_cleared();
     }
 }
 
@@ -137,7 +172,6 @@ fn differences(whole: &Outcome, other: &Outcome) -> Vec<String> {
     let text = |value: &dyn std::fmt::Debug| format!("{value:x?}");
     part("retired", text(&whole.retired), text(&other.retired));
     part("exits", text(&whole.exits), text(&other.exits));
-    part("memory", text(&whole.memory), text(&other.memory));
     part("gpr", text(&a.gpr), text(&b.gpr));
     part("eip", text(&a.eip), text(&b.eip));
     part("eflags", text(&a.eflags), text(&b.eflags));
@@ -160,13 +194,13 @@ fn differences(whole: &Outcome, other: &Outcome) -> Vec<String> {
     parts
 }
 
-/// A machine that executes one scenario.
+/// One execution of a scenario.
 struct Runner<'a> {
     scenario: &'a Scenario,
     way: Way,
-    cpu: Cpu,
-    ram: Vec<Cell<u8>>,
-    dirty: Vec<Cell<u64>>,
+    machine: &'a mut Machine,
+    /// The CPU that was in the machine before the last move.
+    spare: Option<Cpu>,
     next_event: usize,
     vector: u8,
     exits: Xxh3,
@@ -175,19 +209,16 @@ struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    fn new(scenario: &'a Scenario, way: Way) -> Self {
-        let ram = layout::memory(scenario);
-        let mut cpu = Cpu::new(scenario.model);
-        cpu.restore(&layout::state(scenario));
+    fn new(scenario: &'a Scenario, way: Way, machine: &'a mut Machine) -> Self {
         if way == Way::Single {
-            cpu.set_edge_callback(Some(Box::new(|_, _, _| {})));
+            let callback: EdgeCallback = Box::new(|_, _, _| {});
+            machine.cpu.set_edge_callback(Some(callback));
         }
         Self {
             scenario,
             way,
-            cpu,
-            ram: ram.into_iter().map(Cell::new).collect(),
-            dirty: vec![Cell::new(0); RAM_BYTES / 4096 / 64],
+            machine,
+            spare: None,
             next_event: 0,
             vector: 0,
             exits: Xxh3::new(),
@@ -198,23 +229,16 @@ impl<'a> Runner<'a> {
 
     fn run(mut self) -> Outcome {
         while self.exit_count < MOST_EXITS && self.step() {}
-        let bytes: Vec<u8> = self.ram.iter().map(Cell::get).collect();
-        let mut memory = Xxh3::new();
-        memory.update(&bytes);
-        for word in &self.dirty {
-            memory.update(&word.get().to_le_bytes());
-        }
         Outcome {
-            retired: self.cpu.retired(),
-            state: self.cpu.save(),
+            retired: self.machine.cpu.retired(),
+            state: self.machine.cpu.save(),
             exits: self.exits.digest(),
-            memory: memory.digest(),
         }
     }
 
     /// One run of the CPU; `false` at the end of the scenario.
     fn step(&mut self) -> bool {
-        let now = self.cpu.retired();
+        let now = self.machine.cpu.retired();
         let event = self.scenario.events.get(self.next_event).copied();
         if let Some((at, event)) = event
             && at <= now
@@ -231,20 +255,19 @@ impl<'a> Runner<'a> {
         if matches!(self.way, Way::Cut | Way::Moved) {
             budget = budget.min(1 + self.random() % 40);
         }
-        let memory = Memory::new(&self.ram, &[], &self.dirty);
-        let exit = self.cpu.run(&memory, Instructions(budget));
-        let retired = self.cpu.retired() - now;
+        let exit = self.machine.run(budget);
+        let retired = self.machine.cpu.retired() - now;
         assert!(retired <= budget, "{retired} instructions in {budget}");
         if exit == Exit::Budget {
             assert_eq!(retired, budget, "the budget is not spent");
         } else {
             self.exit_count += 1;
-            let text = format!("{} {exit:?}", self.cpu.retired());
+            let text = format!("{} {exit:?}", self.machine.cpu.retired());
             self.exits.update(text.as_bytes());
         }
         let goes_on = self.answer(exit);
         if self.way == Way::Moved && self.random().is_multiple_of(4) {
-            self.move_to_fresh_cpu();
+            self.move_to_other_cpu();
         }
         goes_on
     }
@@ -253,22 +276,24 @@ impl<'a> Runner<'a> {
         match exit {
             Exit::Budget | Exit::PortOut { .. } | Exit::MmioWrite { .. } => true,
             Exit::PortIn { port, .. } => {
-                self.cpu.complete_read(self.reading(u64::from(port)));
+                self.machine
+                    .cpu
+                    .complete_read(self.reading(u64::from(port)));
                 true
             }
             Exit::MmioRead { address, .. } => {
-                self.cpu.complete_read(self.reading(address.0));
+                self.machine.cpu.complete_read(self.reading(address.0));
                 true
             }
             Exit::InterruptWindow => {
-                let memory = Memory::new(&self.ram, &[], &self.dirty);
-                self.cpu.set_interrupt_line(false);
-                self.cpu.deliver_interrupt(&memory, self.vector);
+                let (cpu, memory) = self.machine.parts();
+                cpu.set_interrupt_line(false);
+                cpu.deliver_interrupt(&memory, self.vector);
                 true
             }
             // Time jumps to the next event, if one could end the halt.
             Exit::Halted => match self.scenario.events.get(self.next_event) {
-                Some(&(_, event)) if self.cpu.interrupts_enabled() => {
+                Some(&(_, event)) if self.machine.cpu.interrupts_enabled() => {
                     self.next_event += 1;
                     self.happen(event);
                     true
@@ -283,30 +308,27 @@ impl<'a> Runner<'a> {
     }
 
     fn happen(&mut self, event: Event) {
-        let memory = Memory::new(&self.ram, &[], &self.dirty);
         match event {
             Event::Interrupt(vector) => {
                 self.vector = vector;
-                self.cpu.set_interrupt_line(true);
+                self.machine.cpu.set_interrupt_line(true);
             }
             Event::Write(at, value) => {
-                self.ram[at as usize % RAM_BYTES].set(value);
-                let at = u64::from(at) % RAM_BYTES as u64;
-                self.cpu.note_host_write(&memory, PhysAddr(at), 1);
+                let at = at as usize % layout::RAM_BYTES;
+                self.machine
+                    .write(u32::try_from(at).expect("inside RAM"), &[value]);
             }
             Event::ClearDirty => {
-                for word in &self.dirty {
-                    word.set(0);
-                }
-                self.cpu.dirty_cleared();
+                self.machine.dirty.fill(0);
+                self.machine.cpu.dirty_cleared();
             }
-            Event::FlushTlb => self.cpu.flush_tlb(),
+            Event::FlushTlb => self.machine.cpu.flush_tlb(),
         }
     }
 
     /// A value that depends on nothing but the place and the time.
     fn reading(&self, place: u64) -> u32 {
-        let mixed = (place ^ self.scenario.seed ^ self.cpu.retired() << 20)
+        let mixed = (place ^ self.scenario.seed ^ self.machine.cpu.retired() << 20)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15);
         u32::try_from(mixed >> 32).expect("32 bits")
     }
@@ -319,14 +341,21 @@ impl<'a> Runner<'a> {
         self.random >> 33
     }
 
-    fn move_to_fresh_cpu(&mut self) {
-        let state = self.cpu.save();
+    /// Goes on elsewhere, from the saved bytes: on a new CPU, or on the one that
+    /// was left at the last move, whose blocks are from another past.
+    fn move_to_other_cpu(&mut self) {
+        let state = self.machine.cpu.save();
         let bytes = state.to_bytes();
         let read = CpuState::from_bytes(&bytes).expect("a saved state can be read");
         assert_eq!(read, state, "the bytes of a state are not the state");
-        let mut cpu = Cpu::new(CpuModel::Fuzz);
-        cpu.restore(&read);
-        self.cpu = cpu;
+        let renew = self.random().is_multiple_of(4);
+        let other = match self.spare.take() {
+            Some(spare) if !renew => spare,
+            _ => Cpu::new(CpuModel::Fuzz),
+        };
+        self.spare = Some(std::mem::replace(&mut self.machine.cpu, other));
+        self.machine.note_new_memory();
+        self.machine.cpu.restore(&read);
     }
 }
 
@@ -334,7 +363,7 @@ impl std::fmt::Debug for Runner<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runner")
             .field("way", &self.way)
-            .field("cpu", &self.cpu)
+            .field("machine", &self.machine)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,6 @@
 //! Comparison with records of a real processor, made by `tests/golden/sse.c`. The instructions go through decoder and run loop.
 
-use std::collections::BTreeMap;
-
-use crate::golden::{Machine, OPERAND, Reader};
+use crate::golden::{Machine, OPERAND, Reader, Verdict, check, check_file};
 use crate::registers::gpr;
 
 static COMMITTED: &[u8] = include_bytes!("../../tests/golden/sse.bin");
@@ -113,49 +111,35 @@ fn accept_approximation(record: &Record, got: &mut State) {
     }
 }
 
-fn check(records: &[u8]) {
-    let mut machine = Machine::new();
-    let mut differences = BTreeMap::<Vec<u8>, usize>::new();
-    let mut reader = Reader(records);
-    let mut cases = 0;
-    while !reader.0.is_empty() {
-        let record = record(&mut reader);
-        let (fault, mut got) = run(&mut machine, &record);
-        cases += 1;
-        accept_approximation(&record, &mut got);
-        if got != record.after || fault != record.fault {
-            let key = record.code[..record.code.len().min(4)].to_vec();
-            let count = differences.entry(key).or_default();
-            *count += 1;
-            if *count <= 3 {
-                eprintln!(
-                    "{:02x?} source {:x} {:x}\n before {:x?}\n got    {got:x?} {fault:?}\n expect {:x?} {:?}",
-                    record.code,
-                    record.source_xmm,
-                    record.source_mm,
-                    record.before,
-                    record.after,
-                    record.fault
-                );
-            }
-        }
+fn compare(reader: &mut Reader<'_>, machine: &mut Machine) -> Verdict {
+    let record = record(reader);
+    let (fault, mut got) = run(machine, &record);
+    accept_approximation(&record, &mut got);
+    let same = got == record.after && fault == record.fault;
+    let difference = || {
+        format!(
+            "{:02x?} source {:x} {:x}\n before {:x?}\n got    {got:x?} {fault:?}\n expect {:x?} {:?}",
+            record.code,
+            record.source_xmm,
+            record.source_mm,
+            record.before,
+            record.after,
+            record.fault
+        )
+    };
+    Verdict {
+        difference: (!same).then(difference),
+        key: record.code[..record.code.len().min(4)].to_vec(),
     }
-    eprintln!("{cases} cases");
-    assert!(
-        differences.is_empty(),
-        "differences by opcode: {differences:02x?}"
-    );
 }
 
 #[test]
 fn committed_records_of_the_processor_agree() {
-    check(COMMITTED);
+    check(COMMITTED, compare);
 }
 
-/// For long runs: `LATEFORK_SSE_RECORDS` names a file that `tests/golden/sse.c` has written.
+/// The file is one that `tests/golden/sse.c` has written.
 #[test]
 fn given_records_of_the_processor_agree() {
-    if let Some(path) = std::env::var_os("LATEFORK_SSE_RECORDS") {
-        check(&std::fs::read(path).expect("LATEFORK_SSE_RECORDS names a readable file"));
-    }
+    check_file("LATEFORK_SSE_RECORDS", |records| check(records, compare));
 }

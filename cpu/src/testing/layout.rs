@@ -2,14 +2,13 @@
 //! page tables and handlers that step over what faults.
 
 use super::Scenario;
+use super::machine::CODE;
 use crate::registers::{EFER_NXE, cr0, cr4, gpr};
 use crate::segment::{DescriptorTable, Segment};
 use crate::{Cpu, CpuState};
 
 /// Bytes of RAM.
-pub(super) const RAM_BYTES: usize = 1 << 18;
-/// Where the code lies, in every mode.
-pub(super) const CODE: u32 = 0x1000;
+pub(super) const RAM_BYTES: usize = 0x1_3000;
 /// Most bytes of code.
 pub(super) const CODE_BYTES: usize = 0x2000;
 const GDT: u32 = 0x4000;
@@ -19,11 +18,17 @@ const HANDLERS: u32 = 0x7000;
 const REAL_HANDLER: u32 = 0x7F00;
 const STACK0: u32 = 0x9000;
 const STACK3: u32 = 0xB000;
-const DATA: u32 = 0x1_0000;
+/// Where EBX, ESI and EDI point: four pages, the second of them read-only.
+pub const DATA: u32 = 0xC000;
 const DATA_BYTES: u32 = 0x4000;
-const DIRECTORY: u32 = 0x2_0000;
-const TABLE: u32 = 0x2_1000;
-const POINTERS: u32 = 0x2_3000;
+const READ_ONLY: u32 = DATA + 0x1000;
+/// The page where the first four pages are mapped once more.
+const ALIASES: u32 = 0x20;
+const DIRECTORY: u32 = 0x1_0000;
+const TABLE: u32 = 0x1_1000;
+const POINTERS: u32 = 0x1_2000;
+/// The entry of the page at [`DATA`] in a table of two-level paging.
+pub const DATA_ENTRY: u32 = TABLE + 4 * (DATA >> 12);
 
 /// The mode in which a scenario starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,20 +155,28 @@ fn put_handlers(image: &mut Image) {
     }
 }
 
-/// Identity for all of RAM; user pages, but the tables themselves.
+/// Identity for all of RAM, in user pages but for the directory. With two
+/// levels, the first pages once more, read-only.
 fn put_tables(image: &mut Image, start: Start) {
     let pae = matches!(start, Start::Pae0 | Start::Pae3);
     for page in 0..u32::try_from(RAM_BYTES / 4096).unwrap_or(0) {
         let address = page * 4096;
-        let user = if address == DIRECTORY { 0 } else { 4 };
-        let read_only = address == DATA + 0x1000;
-        let flags = if read_only { 1 | user } else { 3 | user };
+        let flags = match address {
+            DIRECTORY => 3,
+            READ_ONLY => 5,
+            _ => 7,
+        };
         if pae {
             let no_execute = if address == DATA { 1 << 63 } else { 0 };
             let entry = u64::from(address | flags) | no_execute;
             image.put_u64(TABLE + 8 * page, entry);
         } else {
             image.put_u32(TABLE + 4 * page, address | flags);
+        }
+    }
+    if !pae {
+        for page in 0..4 {
+            image.put_u32(TABLE + 4 * (ALIASES + page), (page * 4096) | 5);
         }
     }
     if pae {

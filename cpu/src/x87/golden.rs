@@ -1,9 +1,7 @@
 //! Comparison with records of a real processor, made by `tests/golden/x87.c`. The instructions go through decoder and run loop.
 
-use std::collections::BTreeMap;
-
 use super::{Fpu, control::C1, f80::F80};
-use crate::golden::{Machine, OPERAND, Reader};
+use crate::golden::{Machine, OPERAND, Reader, Verdict, check, check_file};
 
 static COMMITTED: &[u8] = include_bytes!("../../tests/golden/x87.bin");
 
@@ -116,42 +114,26 @@ fn accept_double_precision(got: &mut State, expect: &State) {
     }
 }
 
-fn check(records: &[u8]) {
-    let mut differences = BTreeMap::<[u8; 2], usize>::new();
-    let mut reader = Reader(records);
-    let mut machine = Machine::new();
-    let mut cases = 0;
-    while !reader.0.is_empty() {
-        let (op, before, expect) = record(&mut reader);
-        let mut got = run(&mut machine, op, &before);
-        cases += 1;
-        if is_transcendental(op) {
-            accept_double_precision(&mut got, &expect);
-        }
-        if got != expect {
-            let count = differences.entry(op).or_default();
-            *count += 1;
-            if *count <= 3 {
-                eprintln!("{op:02x?}\n before {before:x?}\n got    {got:x?}\n expect {expect:x?}");
-            }
-        }
+fn compare(reader: &mut Reader<'_>, machine: &mut Machine) -> Verdict {
+    let (op, before, expect) = record(reader);
+    let mut got = run(machine, op, &before);
+    if is_transcendental(op) {
+        accept_double_precision(&mut got, &expect);
     }
-    eprintln!("{cases} cases");
-    assert!(
-        differences.is_empty(),
-        "differences by opcode: {differences:02x?}"
-    );
+    Verdict {
+        key: op.to_vec(),
+        difference: (got != expect)
+            .then(|| format!("\n before {before:x?}\n got    {got:x?}\n expect {expect:x?}")),
+    }
 }
 
 #[test]
 fn committed_records_of_the_processor_agree() {
-    check(COMMITTED);
+    check(COMMITTED, compare);
 }
 
-/// For long runs: `LATEFORK_X87_RECORDS` names a file that `tests/golden/x87.c` has written.
+/// The file is one that `tests/golden/x87.c` has written.
 #[test]
 fn given_records_of_the_processor_agree() {
-    if let Some(path) = std::env::var_os("LATEFORK_X87_RECORDS") {
-        check(&std::fs::read(path).expect("LATEFORK_X87_RECORDS names a readable file"));
-    }
+    check_file("LATEFORK_X87_RECORDS", |records| check(records, compare));
 }
