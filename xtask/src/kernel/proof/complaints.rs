@@ -4,6 +4,7 @@
 use anyhow::{Result, bail};
 
 use super::guest::{EXIT_PORT, Guest, PVPANIC};
+use super::side_by_side;
 use crate::kernel::variant::{Config, Variant};
 use crate::qemu::Run;
 
@@ -182,7 +183,7 @@ pub(super) fn prove(variant: &Variant, guest: &Guest) -> Result<usize> {
     if variant.config() == Config::Lockdep {
         cases.push(&LOCKDEP);
     }
-    for case in &cases {
+    side_by_side(&cases, |case| {
         let run = guest.provoke(case.what, case.append, case.devices)?;
         if let Some(wrong) = case.wrong(&run) {
             bail!(
@@ -192,7 +193,8 @@ pub(super) fn prove(variant: &Variant, guest: &Guest) -> Result<usize> {
                 run.console
             );
         }
-    }
+        Ok(())
+    })?;
     Ok(cases.len())
 }
 
