@@ -88,7 +88,7 @@ impl Guest {
 
     /// The line that tells size and digest of the counted program's map.
     pub(super) fn map(&self) -> Result<String> {
-        let run = self.boot("-- map", Clock::Host, &[])?;
+        let run = self.boot("-- map", Clock::Instructions, &[])?;
         let line = run
             .console
             .lines()
