@@ -5,6 +5,10 @@
 //! business; an [`EngineError`] is the host's failure.
 
 mod boot;
+#[cfg(target_arch = "x86_64")]
+pub mod kvm;
+pub mod probe;
+pub mod select;
 pub mod soft;
 
 use std::fmt::Debug;
@@ -13,7 +17,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub use self::boot::descriptor_table;
-use latefork_cpu::{CpuState, Instructions, LinearAddr};
+use latefork_cpu::{CpuModel, CpuState, Instructions, LinearAddr};
 
 use crate::loader::BootEntry;
 use crate::memory::{GuestRam, PageNumber};
@@ -217,4 +221,52 @@ pub enum EngineError {
     /// A state was wanted while an access of the CPU waits for its end.
     #[error("the CPU's state was asked for in the middle of an instruction")]
     NotAtBoundary,
+    /// A state was wanted while the processor delivers an exception.
+    #[error("the CPU's state was asked for while an exception is being delivered")]
+    EventInFlight,
+    /// The state of a CPU of another model.
+    #[error("the state is of a CPU of model {theirs:?}, this one is of model {ours:?}")]
+    OtherModel {
+        /// Of the state.
+        theirs: CpuModel,
+        /// Of this engine.
+        ours: CpuModel,
+    },
+    /// Another machine's RAM.
+    #[error("the engine was lent the RAM of two machines")]
+    OtherMemory,
+    /// The device cannot be opened.
+    #[error("cannot open {}: {source}", device.display())]
+    NoKvm {
+        /// The device.
+        device: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The host's KVM lacks something.
+    #[error("the host's KVM is too old: {what}")]
+    KvmTooOld {
+        /// What.
+        what: String,
+    },
+    /// KVM was asked for by name.
+    #[error("KVM cannot be used: {why}")]
+    Unusable {
+        /// Why not.
+        why: String,
+    },
+    /// A call to KVM failed.
+    #[error("KVM refused: {what}: {source}")]
+    Kvm {
+        /// Which call.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A model-specific register cannot be set.
+    #[error("KVM refused to set MSR {index:#x}")]
+    Msr {
+        /// Which one.
+        index: u32,
+    },
 }

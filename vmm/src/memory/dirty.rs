@@ -61,6 +61,13 @@ impl DirtyPages {
         set(&self.bits.written, page);
     }
 
+    /// Adds the marks of another bitmap of the same pages.
+    pub fn merge(&self, words: &[u64]) {
+        for (mine, theirs) in self.bits.written.iter().zip(words) {
+            mine.set(mine.get() | theirs);
+        }
+    }
+
     /// Forgets every mark.
     pub fn clear(&self) {
         self.bits.written.iter().for_each(|word| word.set(0));
