@@ -132,7 +132,10 @@ mod tests {
     fn the_committed_bytes_are_the_committed_source() {
         let folder = tempfile::tempdir().unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/engine/probe/probe.S");
-        let (object, binary) = (folder.path().join("probe.o"), folder.path().join("probe.bin"));
+        let (object, binary) = (
+            folder.path().join("probe.o"),
+            folder.path().join("probe.bin"),
+        );
         let assembled = Command::new("cc")
             .args(["-m32", "-c", source, "-o"])
             .arg(&object)

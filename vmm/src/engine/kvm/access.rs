@@ -74,11 +74,7 @@ impl Access {
                 self.waiting = bytes;
                 Exit::PortIn { port, size }
             }
-            Kind::PortOut(port) => Exit::PortOut {
-                port,
-                size,
-                value,
-            },
+            Kind::PortOut(port) => Exit::PortOut { port, size, value },
             Kind::MmioRead(address) => {
                 self.waiting = bytes;
                 Exit::MmioRead {
@@ -147,7 +143,10 @@ mod tests {
             [write(0xd000_0000, 4, 1), write(0xd000_0004, 4, 2)]
         );
         let mut odd = Access::new(Kind::MmioWrite(0x10), 3, &[1, 2, 3]);
-        assert_eq!(pieces(&mut odd), [write(0x10, 2, 0x0201), write(0x12, 1, 3)]);
+        assert_eq!(
+            pieces(&mut odd),
+            [write(0x10, 2, 0x0201), write(0x12, 1, 3)]
+        );
     }
 
     #[test]

@@ -85,9 +85,8 @@ impl Kicker {
     pub(super) fn blocked_while_running() -> io::Result<u64> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: no new set is given; the old one has room to be written to.
-        let result = unsafe {
-            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr())
-        };
+        let result =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr()) };
         if result != 0 {
             return Err(io::Error::from_raw_os_error(result));
         }
@@ -137,7 +136,11 @@ fn kick_set() -> libc::sigset_t {
     unsafe { set.assume_init() }
 }
 
-fn start_timer(clock: libc::clockid_t, signal: libc::c_int, every: Duration) -> io::Result<libc::timer_t> {
+fn start_timer(
+    clock: libc::clockid_t,
+    signal: libc::c_int,
+    every: Duration,
+) -> io::Result<libc::timer_t> {
     // SAFETY: all zeros is a valid `sigevent`.
     let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
     event.sigev_notify = libc::SIGEV_THREAD_ID;

@@ -80,7 +80,12 @@ impl VcpuState {
         store_sregs(&self.sregs, state);
         store_debug(&self.debug, state);
         store_xsave(&self.xsave, state);
-        let msr = |index: usize| self.msrs.as_slice().get(index).map_or(0, |entry| entry.data);
+        let msr = |index: usize| {
+            self.msrs
+                .as_slice()
+                .get(index)
+                .map_or(0, |entry| entry.data)
+        };
         state.msrs.sysenter_cs = low(msr(0));
         state.msrs.sysenter_esp = low(msr(1));
         state.msrs.sysenter_eip = low(msr(2));
@@ -292,7 +297,10 @@ fn xsave(state: &CpuState) -> kvm_xsave {
     }
     let mut area = kvm_xsave::default();
     for (word, four) in area.region.iter_mut().zip(bytes.chunks_exact(4)) {
-        *word = four.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        *word = four
+            .iter()
+            .rev()
+            .fold(0, |word, byte| word << 8 | u32::from(*byte));
     }
     area.region[XSTATE_BV] = X87_AND_SSE;
     area
@@ -311,7 +319,10 @@ fn store_xsave(area: &kvm_xsave, state: &mut CpuState) {
     let image: &[u8; 160] = (&*x87).try_into().expect("split at 160");
     state.fpu.load_fxsave_image(image);
     for (to, from) in state.simd.xmm.iter_mut().zip(xmm.chunks_exact(16)) {
-        *to = from.iter().rev().fold(0, |value, byte| value << 8 | u128::from(*byte));
+        *to = from
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | u128::from(*byte));
     }
 }
 
@@ -339,7 +350,14 @@ mod tests {
         let mut state = Cpu::new(CpuModel::Sse).save();
         let descriptor = |selector, high| Segment::from_descriptor(selector, 0x1000_ffff, high);
         let user = descriptor(0x7b, 0x00cf_f300);
-        state.segments = [user, descriptor(0x73, 0x00cf_fb00), user, user, Segment::null(0), user];
+        state.segments = [
+            user,
+            descriptor(0x73, 0x00cf_fb00),
+            user,
+            user,
+            Segment::null(0),
+            user,
+        ];
         state.ldtr = Segment::null(0);
         state.tr = Segment::from_descriptor(0x80, 0x4000_206b, 0x0000_8b12);
         state.cpl = 3;
@@ -348,8 +366,14 @@ mod tests {
         }
         (state.eip, state.eflags) = (0x0804_8000, 0x0020_0246);
         (state.cr0, state.cr2, state.cr3, state.cr4) = (0x8005_0033, 0x1234, 0x5000, 0x690);
-        state.gdtr = DescriptorTable { base: 0xc100_0000, limit: 0xff };
-        state.idtr = DescriptorTable { base: 0xc100_1000, limit: 0x7ff };
+        state.gdtr = DescriptorTable {
+            base: 0xc100_0000,
+            limit: 0xff,
+        };
+        state.idtr = DescriptorTable {
+            base: 0xc100_1000,
+            limit: 0x7ff,
+        };
         state.dr[..4].copy_from_slice(&[1, 2, 3, 4]);
         (state.dr[6], state.dr[7]) = (dr::DR6_ONES | 1, dr::DR7_ONES | 2);
         state.msrs.efer = 1 << 11;
@@ -378,8 +402,12 @@ mod tests {
     #[test]
     fn a_free_task_register_is_only_what_was_asked_for() {
         let state = busy_state();
-        let types = [TaskRegister::Busy, TaskRegister::Free]
-            .map(|tr| VcpuState::new(&state, &kvm_sregs::default(), tr).sregs.tr.type_);
+        let types = [TaskRegister::Busy, TaskRegister::Free].map(|tr| {
+            VcpuState::new(&state, &kvm_sregs::default(), tr)
+                .sregs
+                .tr
+                .type_
+        });
         assert_eq!(types, [11, 9]);
     }
 
@@ -388,7 +416,10 @@ mod tests {
         let state = busy_state();
         let sregs = VcpuState::new(&state, &kvm_sregs::default(), TaskRegister::Busy).sregs;
         assert_eq!((sregs.fs.unusable, sregs.fs.present), (1, 0));
-        assert_eq!((sregs.cs.unusable, sregs.cs.present, sregs.cs.dpl), (0, 1, 3));
+        assert_eq!(
+            (sregs.cs.unusable, sregs.cs.present, sregs.cs.dpl),
+            (0, 1, 3)
+        );
     }
 
     #[test]
