@@ -96,6 +96,30 @@ pub trait Engine: Debug {
 
     /// What only the software CPU can do: breakpoints and watches.
     fn soft(&mut self) -> Option<&mut latefork_cpu::Cpu>;
+
+    /// How often it called the host's kernel since it was made.
+    fn host_calls(&self) -> HostCalls {
+        HostCalls::default()
+    }
+}
+
+/// How often an engine called the host's kernel, by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCalls {
+    /// Entries into the guest (KVM_RUN).
+    pub run: u64,
+    /// Interrupts queued (KVM_INTERRUPT).
+    pub interrupt: u64,
+    /// Everything that a restore needs.
+    pub restore: u64,
+    /// Reading and clearing of the dirty log.
+    pub dirty: u64,
+    /// Reading of state for a snapshot.
+    pub save: u64,
+    /// Runs that were ended by a kick.
+    pub kicked: u64,
+    /// Exits because the guest can take an interrupt now.
+    pub window: u64,
 }
 
 /// The two engines.

@@ -6,7 +6,7 @@
 //! object trees beside it serve every flavour and every worktree.
 
 mod abi;
-mod cache;
+pub(crate) mod cache;
 mod config;
 mod make;
 mod packages;

@@ -8,6 +8,7 @@ mod fuzz_check;
 mod guest_test;
 mod initramfs;
 mod kernel;
+mod kvm_lane;
 mod planted;
 mod qemu;
 mod sh;
@@ -35,6 +36,8 @@ enum Command {
     Initramfs(initramfs::Options),
     /// Boot the guest in QEMU and run the agent's self-test.
     GuestTest(guest_test::Options),
+    /// Run the KVM engine's tests on an emulated processor with KVM.
+    KvmLane(kvm_lane::Options),
     /// Run every check: formatting, lints, documentation, tests.
     Test(test::Options),
     /// Build the fuzz targets and check what is linked into them.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Agent(options) => agent::run(&options),
         Command::Initramfs(options) => initramfs::run(&options),
         Command::GuestTest(options) => guest_test::run(&options),
+        Command::KvmLane(options) => kvm_lane::run(&options),
         Command::Test(options) => test::run(&options),
         Command::FuzzCheck(options) => fuzz_check::run(&options),
         Command::Planted(options) => planted::run(&options),

@@ -36,7 +36,7 @@ use self::access::{Access, Kind, Next};
 use self::kick::{Kick, Kicker};
 use self::state::{TaskRegister, VcpuState};
 use self::sys::HostRange;
-use super::{Deadline, Engine, EngineError, EngineKind, Exit, InterruptLine, Slice};
+use super::{Deadline, Engine, EngineError, EngineKind, Exit, HostCalls, InterruptLine, Slice};
 use crate::loader::BootEntry;
 use crate::memory::{GuestRam, PageNumber};
 use crate::time::VirtualTime;
@@ -66,25 +66,6 @@ const WANTED: [(Cap, &str); 7] = [
     (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
 ];
 
-/// How often the engine called the kernel, by purpose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Calls {
-    /// Entries into the guest (KVM_RUN).
-    pub run: u64,
-    /// Interrupts queued (KVM_INTERRUPT).
-    pub interrupt: u64,
-    /// Everything that a restore needs.
-    pub restore: u64,
-    /// Reading and clearing of the dirty log.
-    pub dirty: u64,
-    /// Reading of state for a snapshot.
-    pub save: u64,
-    /// Runs that were ended by a kick.
-    pub kicked: u64,
-    /// Exits because the guest can take an interrupt now.
-    pub window: u64,
-}
-
 /// A virtual machine of KVM with its one CPU.
 #[derive(Debug)]
 pub struct KvmVcpu {
@@ -110,7 +91,7 @@ pub struct KvmVcpu {
     line: InterruptLine,
     halted: bool,
     elapsed: VirtualTime,
-    calls: Calls,
+    calls: HostCalls,
 }
 
 impl KvmVcpu {
@@ -144,13 +125,8 @@ impl KvmVcpu {
             line: InterruptLine::Idle,
             halted: false,
             elapsed: VirtualTime::default(),
-            calls: Calls::default(),
+            calls: HostCalls::default(),
         })
-    }
-
-    /// How often the kernel was called.
-    pub fn calls(&self) -> Calls {
-        self.calls
     }
 
     /// Makes the slot, once, and sees that it is still this RAM.
@@ -645,5 +621,9 @@ impl Engine for KvmVcpu {
 
     fn soft(&mut self) -> Option<&mut Cpu> {
         None
+    }
+
+    fn host_calls(&self) -> HostCalls {
+        self.calls
     }
 }

@@ -51,15 +51,20 @@ pub(crate) struct Lock {
     _file: File,
 }
 
+/// `$XDG_CACHE_HOME/latefork`, or the same under `~/.cache`.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .ok_or_else(|| anyhow!("no home folder: set XDG_CACHE_HOME to a folder for caches"))?;
+    Ok(base.join("latefork"))
+}
+
 impl Cache {
-    /// Opens `$XDG_CACHE_HOME/latefork/kernel`, or the same under `~/.cache`.
+    /// Opens the folder of kernels in [`folder`].
     pub(crate) fn open() -> Result<Self> {
-        let base = std::env::var_os("XDG_CACHE_HOME")
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-            .ok_or_else(|| anyhow!("no home folder: set XDG_CACHE_HOME to a folder for caches"))?;
-        Self::at(&base.join("latefork/kernel"))
+        Self::at(&folder()?.join("kernel"))
     }
 
     /// Opens the folder `root` as a cache.

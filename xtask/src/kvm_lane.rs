@@ -1,0 +1,255 @@
+//! `cargo xtask kvm-lane`: the KVM engine on a KVM of the hardware's kind, on
+//! any machine.
+//!
+//! QEMU emulates an AMD processor with SVM and nested paging; a Debian kernel
+//! with kvm-amd runs on that; and in there the tests of the KVM engine run, as
+//! static binaries in an initramfs. What they print comes out on one serial
+//! line, and the verdict as QEMU's exit code.
+
+mod base;
+mod outer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::base::Base;
+use self::outer::{Outer, Verdict};
+use crate::initramfs::cpio::Archive;
+use crate::kernel::variant::Flavour;
+use crate::{initramfs, kernel, sh};
+
+/// What to run in the lane.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+    /// Give up after so many seconds
+    #[arg(long, default_value_t = 540, value_name = "SECONDS")]
+    limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            limit: 540,
+        }
+    }
+}
+
+/// The packages whose tests run in the lane, each with the tests' name.
+const TESTS: [(&str, &str); 2] = [("latefork-vmm", "kvm"), ("latefork-harness", "kvm")];
+/// The target of static binaries, named so that the flags reach no build script.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
+/// Ends QEMU with an exit code.
+const EXIT_SOURCE: &str = "xtask/src/kvm_lane/exit.c";
+const INIT: &str = include_str!("kvm_lane/init.sh");
+
+/// Builds the lane, runs it, and fails unless all that ran passed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    outer::ensure()?;
+    let base = Base::fetch()?;
+    for flavour in [Flavour::Faithful, Flavour::Hardened] {
+        kernel::build_fuzz(flavour)?;
+    }
+    initramfs::build(&[], &initramfs::default_output())?;
+    let folder = sh::root().join("target/kvm-lane");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let archive = folder.join("initramfs.cpio");
+    let content = pack(&base, &build_tests(&folder)?, &folder, options)?;
+    fs::write(&archive, content)
+        .with_context(|| format!("cannot write {}", archive.display()))?;
+    let started = Instant::now();
+    let verdict = Outer {
+        kernel: &base.kernel,
+        initramfs: &archive,
+        report: &folder.join("report.txt"),
+        limit: Duration::from_secs(options.limit),
+    }
+    .run()?;
+    judge(&verdict, &folder.join("report.txt"))?;
+    println!("kvm-lane: passed in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// Prints what the lane reported; anything but "all passed" is an error.
+fn judge(verdict: &Verdict, report: &Path) -> Result<()> {
+    let text = fs::read_to_string(report)
+        .with_context(|| format!("cannot read {}", report.display()))?;
+    print!("{}", text.replace('\r', ""));
+    let ran = text.matches("test result: ok.").count();
+    match verdict {
+        Verdict::Passed if ran == TESTS.len() => Ok(()),
+        Verdict::Passed => bail!("kvm-lane: {ran} of {} test programs reported", TESTS.len()),
+        Verdict::Failed => bail!("kvm-lane: a test failed; see above"),
+        Verdict::Died(console) => {
+            bail!("kvm-lane: the outer machine ended without a verdict; its console:\n{console}")
+        }
+        Verdict::Hung(console) => {
+            bail!("kvm-lane: no verdict within the limit; the console ends with:\n{console}")
+        }
+    }
+}
+
+/// Builds the test programs as static binaries; gives their paths in order.
+fn build_tests(folder: &Path) -> Result<Vec<PathBuf>> {
+    TESTS
+        .iter()
+        .map(|(package, test)| build_test(folder, package, test))
+        .collect()
+}
+
+fn build_test(folder: &Path, package: &str, test: &str) -> Result<PathBuf> {
+    let target = folder.join("target");
+    let mut command = sh::command("cargo", &["test", "--no-run", "--target", TARGET]);
+    command
+        .args(["--package", package, "--test", test])
+        .args(["--features", "kvm-lane", "--message-format", "json-render-diagnostics"])
+        .arg("--target-dir")
+        .arg(&target)
+        .env("RUSTFLAGS", STATIC)
+        .stderr(Stdio::inherit());
+    let output = command.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("cannot build the tests of {package} for the lane");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    executable(&messages, test)
+        .with_context(|| format!("cargo named no test program `{test}` of {package}"))
+}
+
+/// The program called `test` in cargo's messages.
+fn executable(messages: &str, test: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let named = message["target"]["name"] == test && message["profile"]["test"] == true;
+        let path = message["executable"].as_str()?;
+        named.then(|| PathBuf::from(path))
+    })
+}
+
+/// The lane's initramfs: the outer system, the tests, the guest's images and
+/// the programs.
+fn pack(base: &Base, tests: &[PathBuf], folder: &Path, options: &Options) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    for name in ["bin", "dev", "proc", "tmp", "modules", "tests", "lane", "lane/target"] {
+        archive.folder(name);
+    }
+    archive.character_device("dev/console", 5, 1);
+    archive.program("bin/busybox", &read(&base.busybox)?);
+    for module in &base.modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        archive.program(&format!("modules/{name}"), &read(module)?);
+    }
+    archive.program("bin/exit", &build_exit(folder)?);
+    for (path, (package, _)) in tests.iter().zip(TESTS) {
+        archive.program(&format!("tests/{package}"), &stripped(path, folder)?);
+    }
+    archive.program("filter", options.filter.as_deref().unwrap_or("").as_bytes());
+    archive.program("init", INIT.as_bytes());
+    add_images(&mut archive)?;
+    add_folder(&mut archive, "corpora")?;
+    Ok(archive.finish())
+}
+
+/// The guest's images, at their places of a checkout.
+fn add_images(archive: &mut Archive) -> Result<()> {
+    let names = [
+        "hardened-fuzz/vmlinux",
+        "faithful-fuzz/vmlinux",
+        "agent/initramfs.cpio",
+    ];
+    archive.folder("lane/target/guest");
+    for name in names {
+        let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+        archive.folder(&format!("lane/target/guest/{}", folder.display()));
+        let path = sh::root().join("target/guest").join(name);
+        archive.program(&format!("lane/target/guest/{name}"), &read(&path)?);
+    }
+    Ok(())
+}
+
+/// A folder of the repository with all below it.
+fn add_folder(archive: &mut Archive, name: &str) -> Result<()> {
+    archive.folder(&format!("lane/{name}"));
+    let path = sh::root().join(name);
+    let listing = fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
+    let mut entries: Vec<PathBuf> = listing
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for entry in entries {
+        let file = entry.file_name().unwrap_or_default().to_string_lossy();
+        let inner = format!("{name}/{file}");
+        if entry.is_dir() {
+            add_folder(archive, &inner)?;
+        } else {
+            archive.program(&format!("lane/{inner}"), &read(&entry)?);
+        }
+    }
+    Ok(())
+}
+
+/// `program` without what only a debugger reads: it has to fit into memory.
+fn stripped(program: &Path, folder: &Path) -> Result<Vec<u8>> {
+    let to = folder.join("stripped");
+    let (from, into) = (program.to_string_lossy(), to.to_string_lossy());
+    sh::run(&mut sh::command("strip", &["-o", &into, &from]))?;
+    read(&to)
+}
+
+fn build_exit(folder: &Path) -> Result<Vec<u8>> {
+    let to = folder.join("exit");
+    let into = to.to_string_lossy();
+    sh::run(&mut sh::command("cc", &["-static", "-Os", "-s", "-o", &into, EXIT_SOURCE]))?;
+    read(&to)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_program_is_found_among_cargos_messages() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"latefork_vmm\"},",
+            "\"profile\":{\"test\":false},\"executable\":null}\n",
+            "not a message\n",
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"kvm\"},",
+            "\"profile\":{\"test\":true},\"executable\":\"/t/kvm-1\"}\n",
+        );
+        assert_eq!(executable(messages, "kvm"), Some(PathBuf::from("/t/kvm-1")));
+        assert_eq!(executable(messages, "soft"), None);
+    }
+
+    #[test]
+    fn only_reports_of_every_program_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report.txt");
+        let judged = |text: &str, verdict| {
+            fs::write(&report, text).unwrap();
+            judge(&verdict, &report).map_err(|error| error.to_string())
+        };
+        let both = "test result: ok. 9 passed\ntest result: ok. 3 passed\n";
+        assert_eq!(judged(both, Verdict::Passed), Ok(()));
+        let one = judged("test result: ok. 9 passed\n", Verdict::Passed);
+        assert_eq!(one.unwrap_err(), "kvm-lane: 1 of 2 test programs reported");
+        for verdict in [
+            Verdict::Failed,
+            Verdict::Died(String::new()),
+            Verdict::Hung(String::new()),
+        ] {
+            assert!(judged(both, verdict).is_err());
+        }
+    }
+}
