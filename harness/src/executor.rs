@@ -75,6 +75,11 @@ impl Executor {
         }
     }
 
+    /// What every execution starts from.
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
     /// What the agent said of itself.
     pub fn hello(&self) -> &Hello {
         self.template.hello()
