@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use latefork_cpu::CpuModel;
 use latefork_harness::template::Prepared;
 use latefork_harness::{Guest, Template};
-use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_vmm::engine::select::{EngineChoice, create};
 use latefork_vmm::engine::{Engine, EngineKind};
 use latefork_vmm::layout::{RAM_DEFAULT_MIB, RAM_MIB};
 use latefork_vmm::machine::Machine;
@@ -37,8 +38,9 @@ pub(crate) struct GuestOptions {
     /// no two runs share); by default the start of 2026
     #[arg(long, value_name = "SECONDS", value_parser = date)]
     pub(crate) date: Option<u64>,
-    /// What runs the guest's CPU
-    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+    /// What runs the guest's CPU: auto (KVM where it passes a probe, else the
+    /// software CPU), kvm or soft
+    #[arg(long, default_value_t = EngineChoice::Auto)]
     pub(crate) engine: EngineChoice,
     /// What the guest's CPU can do
     #[arg(long, value_enum, default_value_t = CpuChoice::X87)]
@@ -47,17 +49,6 @@ pub(crate) struct GuestOptions {
 
 /// The kernel where none is named.
 const DEFAULT_KERNEL: &str = "target/guest/faithful-fuzz/vmlinux";
-
-/// The engines as one asks for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EngineChoice {
-    /// KVM where it can run the guest, else the software CPU
-    Auto,
-    /// The host's KVM
-    Kvm,
-    /// The deterministic software CPU
-    Soft,
-}
 
 /// The CPU models as one asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -107,19 +98,25 @@ impl GuestOptions {
         self.kernel.as_deref().unwrap_or(Path::new(DEFAULT_KERNEL))
     }
 
-    /// The engine asked for; with `auto`, one that can run here.
+    /// The engine asked for; with `auto`, one that can run here. Says once why
+    /// that is not KVM.
     pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
+        static CHOSEN: OnceLock<EngineKind> = OnceLock::new();
         let model = match self.cpu {
             CpuChoice::X87 => CpuModel::Fuzz,
             CpuChoice::Sse => CpuModel::Sse,
         };
-        match self.engine {
-            EngineChoice::Soft | EngineChoice::Auto => Ok(Box::new(SoftVcpu::new(model))),
-            EngineChoice::Kvm => bail!(
-                "the engine `kvm` is not part of this build: use `--engine {}`",
-                EngineKind::Soft.name()
-            ),
-        }
+        let kind = match CHOSEN.get() {
+            Some(kind) => *kind,
+            None => {
+                let selected = self.engine.select(model)?;
+                if let Some(why) = selected.why_not_kvm {
+                    eprintln!("engine {}: {why}", selected.kind.name());
+                }
+                *CHOSEN.get_or_init(|| selected.kind)
+            }
+        };
+        Ok(create(kind, model)?)
     }
 
     /// The options as arguments, for another process.
@@ -131,7 +128,7 @@ impl GuestOptions {
             self.initramfs.clone().into(),
             format!("--memory={}", self.memory).into(),
             format!("--cmdline={}", self.cmdline).into(),
-            format!("--engine={}", word(&self.engine)).into(),
+            format!("--engine={}", self.engine).into(),
             format!("--cpu={}", word(&self.cpu)).into(),
         ];
         arguments.extend(self.date.map(|date| format!("--date={date}").into()));

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use latefork_vmm::engine::Engine;
+use latefork_vmm::engine::{Engine, EngineKind};
 use latefork_vmm::machine::{Machine, MachineError, Outcome, RunLimits};
 use latefork_vmm::snapshot::Snapshot;
 use latefork_vmm::snapshot::file::{FileError, Identity, SnapshotFile};
@@ -46,6 +46,10 @@ pub enum TemplateError {
     /// The agent's first message was another one.
     #[error("the guest's agent is of no use: {0}")]
     Agent(LinkError),
+    /// A file that KVM made, for the software engine: what starts from there
+    /// would replay on this host alone.
+    #[error("{0}: booted on KVM, where no two boots are alike")]
+    OfKvm(std::path::PathBuf),
     /// A snapshot file without what a template needs: it is not one of ours.
     #[error("{0}: no template of a guest with an agent")]
     Foreign(std::path::PathBuf),
@@ -144,7 +148,11 @@ impl Template {
         engine: Box<dyn Engine>,
     ) -> Result<Prepared, TemplateError> {
         let file = SnapshotFile::open(path, &guest.identity()).map_err(MachineError::File)?;
+        let exact = engine.kind() == EngineKind::Soft;
         let (machine, snapshot) = Machine::open(engine, &guest.config(), &file)?;
+        if exact && snapshot.state().engine == EngineKind::Kvm {
+            return Err(TemplateError::OfKvm(path.to_owned()));
+        }
         let connection = agent_connection(machine.vsock());
         let foreign = || TemplateError::Foreign(path.to_owned());
         let template = Self {

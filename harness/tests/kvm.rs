@@ -31,21 +31,22 @@ fn place(flavour: &str) -> Place {
     Place::new(&PathBuf::from(root), Some(flavour)).unwrap()
 }
 
-fn boot(flavour: &str, kind: EngineKind) -> Prepared {
+fn guest(flavour: &str) -> Guest {
     let place = place(flavour);
-    let guest = Guest::read(&place.kernel(), &place.initramfs()).unwrap();
+    Guest::read(&place.kernel(), &place.initramfs()).unwrap()
+}
+
+fn boot(guest: &Guest, kind: EngineKind) -> Prepared {
     let engine = create(kind, CpuModel::Fuzz).unwrap();
-    Template::boot(&guest, engine).unwrap()
+    Template::boot(guest, engine).unwrap()
 }
 
 /// An executor on KVM, on a template that `kind` booted.
-fn executor(flavour: &str, kind: EngineKind) -> Executor {
-    let prepared = boot(flavour, kind);
+fn executor(guest: &Guest, kind: EngineKind) -> Executor {
+    let prepared = boot(guest, kind);
     if kind == EngineKind::Kvm {
         return Executor::new(prepared, Budget::default());
     }
-    let place = place(flavour);
-    let guest = Guest::read(&place.kernel(), &place.initramfs()).unwrap();
     let engine = create(EngineKind::Kvm, CpuModel::Fuzz).unwrap();
     let machine = guest.machine(engine).unwrap();
     let prepared = Prepared {
@@ -73,7 +74,7 @@ fn difference(after: Counters, before: Counters) -> Counters {
 fn boots_until_the_agent_is_ready() {
     for flavour in regression::FLAVOURS {
         let started = Instant::now();
-        let prepared = boot(flavour, EngineKind::Kvm);
+        let prepared = boot(&guest(flavour), EngineKind::Kvm);
         println!(
             "kvm: boot of {flavour}: {} ms, {:?}, {:?}",
             started.elapsed().as_millis(),
@@ -85,7 +86,9 @@ fn boots_until_the_agent_is_ready() {
 
 #[test]
 fn a_thousand_resets_each_give_the_templates_memory() {
-    let mut executor = executor("hardened", EngineKind::Soft);
+    // The smallest machine: its memory is hashed a thousand times.
+    let guest = guest("hardened").with_memory(16);
+    let mut executor = executor(&guest, EngineKind::Soft);
     let program = Program::default();
     executor.run(&program, Flavour::Async).unwrap();
     let snapshot = executor.template().snapshot().clone();
@@ -101,7 +104,11 @@ fn a_thousand_resets_each_give_the_templates_memory() {
         spent = difference(executor.machine().counters(), before);
         let ran = executor.machine().engine().host_calls();
         pages.push(executor.machine().restore(&snapshot).unwrap().pages);
-        assert_eq!(executor.machine().hash().unwrap(), expected, "reset {reset}");
+        assert_eq!(
+            executor.machine().hash().unwrap(),
+            expected,
+            "reset {reset}"
+        );
         // The rest of a reset's calls come with the next run.
         executor.run(&program, Flavour::Async).unwrap();
         let after = executor.machine().engine().host_calls();
@@ -123,10 +130,29 @@ fn a_thousand_resets_each_give_the_templates_memory() {
 #[test]
 fn templates_of_either_engine_run_programs() {
     for kind in [EngineKind::Kvm, EngineKind::Soft] {
-        let mut executor = executor("hardened", kind);
+        let mut executor = executor(&guest("hardened"), kind);
         let execution = executor.run(&Program::default(), Flavour::Async).unwrap();
         assert_eq!(execution.ending, Ending::Traced, "booted by {kind:?}");
     }
+}
+
+#[test]
+fn the_software_engine_takes_no_template_that_kvm_made() {
+    let guest = guest("hardened");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("template");
+    let cached = |kind| {
+        let mut engine = || create(kind, CpuModel::Fuzz).unwrap();
+        Template::cached(&guest, &path, &mut engine)
+            .unwrap()
+            .made_because
+    };
+    assert_eq!(cached(EngineKind::Kvm).as_deref(), Some("there was none"));
+    assert_eq!(cached(EngineKind::Kvm), None);
+    let why = cached(EngineKind::Soft).expect("it is made anew");
+    assert!(why.contains("booted on KVM"), "{why}");
+    assert_eq!(cached(EngineKind::Soft), None);
+    assert_eq!(cached(EngineKind::Kvm), None);
 }
 
 /// What is expected of a program on `flavour`; nothing if it is not for here.
@@ -138,7 +164,11 @@ fn expected(record: &Record, flavour: &str) -> Option<(String, Vec<String>, u32)
                 .expected
                 .iter()
                 .find(|expected| expected.flavour == flavour)?;
-            Some((expected.verdict.clone(), expected.signatures.clone(), REPEATS))
+            Some((
+                expected.verdict.clone(),
+                expected.signatures.clone(),
+                REPEATS,
+            ))
         }
         Record::Regression(_) | Record::Run(_) | Record::None => None,
     }
@@ -150,7 +180,7 @@ fn the_corpora_give_what_they_give_on_the_software_engine() {
     let programs = artifact::programs(&root).unwrap();
     let mut wrong = Vec::new();
     for flavour in regression::FLAVOURS {
-        let mut executor = executor(flavour, EngineKind::Kvm);
+        let mut executor = executor(&guest(flavour), EngineKind::Kvm);
         let (mut files, mut runs) = (0, 0);
         for path in &programs {
             let artifact = Artifact::read(path).unwrap();
@@ -167,7 +197,9 @@ fn the_corpora_give_what_they_give_on_the_software_engine() {
                 } = replay(&mut executor, &artifact.program).unwrap().outcome;
                 if (found.as_str(), &seen) != (verdict.as_str(), &signatures) {
                     let name = path.display();
-                    wrong.push(format!("{name} on {flavour}: {found} {seen:?}, not {verdict} {signatures:?}"));
+                    wrong.push(format!(
+                        "{name} on {flavour}: {found} {seen:?}, not {verdict} {signatures:?}"
+                    ));
                     break;
                 }
             }

@@ -63,8 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let archive = folder.join("initramfs.cpio");
     let content = pack(&base, &build_tests(&folder)?, &folder, options)?;
-    fs::write(&archive, content)
-        .with_context(|| format!("cannot write {}", archive.display()))?;
+    fs::write(&archive, content).with_context(|| format!("cannot write {}", archive.display()))?;
     let started = Instant::now();
     let verdict = Outer {
         kernel: &base.kernel,
@@ -80,8 +79,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Prints what the lane reported; anything but "all passed" is an error.
 fn judge(verdict: &Verdict, report: &Path) -> Result<()> {
-    let text = fs::read_to_string(report)
-        .with_context(|| format!("cannot read {}", report.display()))?;
+    let text =
+        fs::read_to_string(report).with_context(|| format!("cannot read {}", report.display()))?;
     print!("{}", text.replace('\r', ""));
     let ran = text.matches("test result: ok.").count();
     match verdict {
@@ -110,7 +109,12 @@ fn build_test(folder: &Path, package: &str, test: &str) -> Result<PathBuf> {
     let mut command = sh::command("cargo", &["test", "--no-run", "--target", TARGET]);
     command
         .args(["--package", package, "--test", test])
-        .args(["--features", "kvm-lane", "--message-format", "json-render-diagnostics"])
+        .args([
+            "--features",
+            "kvm-lane",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTFLAGS", STATIC)
@@ -138,7 +142,16 @@ fn executable(messages: &str, test: &str) -> Option<PathBuf> {
 /// the programs.
 fn pack(base: &Base, tests: &[PathBuf], folder: &Path, options: &Options) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    for name in ["bin", "dev", "proc", "tmp", "modules", "tests", "lane", "lane/target"] {
+    for name in [
+        "bin",
+        "dev",
+        "proc",
+        "tmp",
+        "modules",
+        "tests",
+        "lane",
+        "lane/target",
+    ] {
         archive.folder(name);
     }
     archive.character_device("dev/console", 5, 1);
@@ -207,7 +220,10 @@ fn stripped(program: &Path, folder: &Path) -> Result<Vec<u8>> {
 fn build_exit(folder: &Path) -> Result<Vec<u8>> {
     let to = folder.join("exit");
     let into = to.to_string_lossy();
-    sh::run(&mut sh::command("cc", &["-static", "-Os", "-s", "-o", &into, EXIT_SOURCE]))?;
+    sh::run(&mut sh::command(
+        "cc",
+        &["-static", "-Os", "-s", "-o", &into, EXIT_SOURCE],
+    ))?;
     read(&to)
 }
 

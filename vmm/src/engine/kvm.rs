@@ -36,13 +36,12 @@ use self::access::{Access, Kind, Next};
 use self::kick::{Kick, Kicker};
 use self::state::{TaskRegister, VcpuState};
 use self::sys::HostRange;
+use super::select::DEVICE;
 use super::{Deadline, Engine, EngineError, EngineKind, Exit, HostCalls, InterruptLine, Slice};
 use crate::loader::BootEntry;
 use crate::memory::{GuestRam, PageNumber};
 use crate::time::VirtualTime;
 
-/// Where the device is.
-pub const DEVICE: &str = "/dev/kvm";
 /// The only memory slot.
 const RAM_SLOT: u32 = 0;
 /// Three pages that Intel's processors without "unrestricted guest" need; above

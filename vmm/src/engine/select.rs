@@ -8,6 +8,9 @@ use latefork_cpu::CpuModel;
 use super::soft::SoftVcpu;
 use super::{Engine, EngineError, EngineKind};
 
+/// Where KVM is.
+pub const DEVICE: &str = "/dev/kvm";
+
 /// What the user asks for (`--engine`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
@@ -85,7 +88,7 @@ pub fn why_not_kvm(model: CpuModel) -> Option<String> {
     match create(EngineKind::Kvm, model) {
         Ok(engine) => super::probe::probe(engine)
             .err()
-            .map(|why| format!("/dev/kvm opens, but {why}")),
+            .map(|why| format!("{DEVICE} opens, but {why}")),
         Err(error) => Some(error.to_string()),
     }
 }

@@ -105,7 +105,10 @@ fn download(cache: &Path, package: &str, to: &Path) -> Result<()> {
     sh::run(&mut get)?;
     for archive in fs::read_dir(packages.path())? {
         let (archive, into) = (archive?.path(), tree.path().to_string_lossy());
-        sh::run(&mut sh::command("dpkg-deb", &["-x", &archive.to_string_lossy(), &into]))?;
+        sh::run(&mut sh::command(
+            "dpkg-deb",
+            &["-x", &archive.to_string_lossy(), &into],
+        ))?;
     }
     for module in MODULES {
         strip(tree.path(), package, module)?;
@@ -116,8 +119,15 @@ fn download(cache: &Path, package: &str, to: &Path) -> Result<()> {
 /// Takes debug information, which is most of it, out of a module.
 fn strip(tree: &Path, package: &str, module: &str) -> Result<()> {
     let version = package.trim_start_matches("linux-image-");
-    let path = tree.join("lib/modules").join(version).join("kernel").join(module);
-    sh::run(&mut sh::command("strip", &["--strip-debug", &path.to_string_lossy()]))
+    let path = tree
+        .join("lib/modules")
+        .join(version)
+        .join("kernel")
+        .join(module);
+    sh::run(&mut sh::command(
+        "strip",
+        &["--strip-debug", &path.to_string_lossy()],
+    ))
 }
 
 #[cfg(test)]
@@ -139,6 +149,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = Base::at(folder.path(), "linux-image-6.1.0-1-cloud-amd64").unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("boot/vmlinuz-6.1.0-1-cloud-amd64 is missing"), "{text}");
+        assert!(
+            text.contains("boot/vmlinuz-6.1.0-1-cloud-amd64 is missing"),
+            "{text}"
+        );
     }
 }

@@ -43,12 +43,18 @@ pub(super) struct Outer<'a> {
 /// Installs QEMU, as root, where it is missing.
 pub(super) fn ensure() -> Result<()> {
     let mut version = Command::new(PROGRAM);
-    version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    version
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if version.status().is_ok() {
         return Ok(());
     }
     if !apt::is_root()? {
-        bail!("{PROGRAM} is missing; install it with: {}", apt::hint(&[PACKAGE]));
+        bail!(
+            "{PROGRAM} is missing; install it with: {}",
+            apt::hint(&[PACKAGE])
+        );
     }
     apt::install(&[PACKAGE])
 }
@@ -91,7 +97,14 @@ impl Outer<'_> {
         command
             .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC"])
             .args(["-m", "1G", "-smp", "1", "-display", "none", "-nodefaults"])
-            .args(["-no-reboot", "-monitor", "none", "-serial", "stdio", "-serial"])
+            .args([
+                "-no-reboot",
+                "-monitor",
+                "none",
+                "-serial",
+                "stdio",
+                "-serial",
+            ])
             .arg(report)
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x01"])
             .args(["-append", "console=ttyS0 panic=-1 quiet"])

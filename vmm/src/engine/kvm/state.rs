@@ -4,7 +4,7 @@
 //! operand (it saves the 64-bit form of the pointers), the time-stamp counter's
 //! offset (RDTSC reads the host's), the granularity bit of descriptors (it
 //! follows from the limit), and the cached page-directory-pointer entries
-//! (read anew from memory at a restore). `docs/engines.md` lists them.
+//! (read anew from memory at a restore). ARCHITECTURE.md lists them.
 
 use kvm_bindings::{
     KVM_VCPUEVENT_VALID_SHADOW, KVM_X86_SHADOW_INT_MOV_SS, KVM_X86_SHADOW_INT_STI, Msrs,
