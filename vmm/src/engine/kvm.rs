@@ -15,26 +15,27 @@
 //! can be saved again before that, unchanged.
 
 mod access;
+mod entry;
+mod host;
 mod kick;
 mod state;
 mod sys;
+mod transfer;
 
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_INTERNAL_ERROR_DELIVERY_EV, KVM_INTERNAL_ERROR_EMULATION,
-    kvm_cpuid_entry2, kvm_sregs, kvm_xsave,
-};
-use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
+use kvm_bindings::kvm_sregs;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use latefork_cpu::flags::IF;
 use latefork_cpu::{Cpu, CpuModel, CpuState, Shadow};
-use vmm_sys_util::errno;
 
-use self::access::{Access, Kind, Next};
+use self::access::Access;
+use self::entry::Left;
+use self::host::{create, failed, open, task_register};
 use self::kick::{Kick, Kicker};
-use self::state::{TaskRegister, VcpuState};
+use self::state::TaskRegister;
 use self::sys::HostRange;
 use super::select::DEVICE;
 use super::{Deadline, Engine, EngineError, EngineKind, Exit, HostCalls, InterruptLine, Slice};
@@ -44,27 +45,9 @@ use crate::time::VirtualTime;
 
 /// The only memory slot.
 const RAM_SLOT: u32 = 0;
-/// Three pages that Intel's processors without "unrestricted guest" need; above
-/// all RAM and devices, under the BIOS.
-const TSS_PAGES: usize = 0xfffb_d000;
 /// A slice of at most this many nanoseconds is too short to run: it only ends
 /// the access that the guest is in.
 const NO_TIME: u64 = 16;
-/// How often an access that a restore drops may come back before the machine
-/// is made anew instead.
-const DROP_TRIES: u32 = 64;
-
-/// Capabilities that are relied on, all in Linux 4.17 and later.
-const WANTED: [(Cap, &str); 7] = [
-    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
-    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
-    (Cap::SyncRegs, "KVM_CAP_SYNC_REGS"),
-    (Cap::Xsave, "KVM_CAP_XSAVE"),
-    (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS"),
-    (Cap::Debugregs, "KVM_CAP_DEBUGREGS"),
-    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
-];
-
 /// A virtual machine of KVM with its one CPU.
 #[derive(Debug)]
 pub struct KvmVcpu {
@@ -103,7 +86,7 @@ impl KvmVcpu {
         let kvm = open(Path::new(DEVICE))?;
         let kicker = Kicker::of_this_thread().map_err(|source| EngineError::Kvm {
             what: "start its timers",
-            source: source.into(),
+            source,
         })?;
         let (vm, vcpu) = create(&kvm, model)?;
         let fresh = failed("KVM_GET_SREGS", vcpu.get_sregs())?;
@@ -168,136 +151,6 @@ impl KvmVcpu {
         Ok(())
     }
 
-    /// Loads the restored state.
-    fn load(&mut self) -> Result<(), EngineError> {
-        let mut to = VcpuState::new(&self.state, &self.fresh, self.tr);
-        if let Some(vector) = self.inject.take() {
-            to.events.interrupt.injected = 1;
-            to.events.interrupt.nr = vector;
-        }
-        self.calls.restore += 3;
-        failed("KVM_SET_XSAVE", sys::set_xsave(&self.vcpu, &to.xsave))?;
-        failed("KVM_SET_DEBUGREGS", self.vcpu.set_debug_regs(&to.debug))?;
-        let set = failed("KVM_SET_MSRS", self.vcpu.set_msrs(&to.msrs))?;
-        if set != to.msrs.as_slice().len() {
-            return Err(EngineError::Msr {
-                index: to.msrs.as_slice().get(set).map_or(0, |entry| entry.index),
-            });
-        }
-        let shared = self.vcpu.sync_regs_mut();
-        shared.regs = to.regs;
-        shared.sregs = to.sregs;
-        shared.events = to.events;
-        for part in [
-            SyncReg::Register,
-            SyncReg::SystemRegister,
-            SyncReg::VcpuEvents,
-        ] {
-            self.vcpu.set_sync_dirty_reg(part);
-        }
-        Ok(())
-    }
-
-    /// One KVM_RUN.
-    fn enter_guest(&mut self) -> Result<Left, EngineError> {
-        self.calls.run += 1;
-        self.unfinished = false;
-        let left = match self.vcpu.run() {
-            Ok(VcpuExit::IoIn(port, data)) => {
-                let data = data.to_vec();
-                let item = sys::port_item_size(&mut self.vcpu);
-                Left::Access(Access::new(Kind::PortIn(port), item, &data))
-            }
-            Ok(VcpuExit::IoOut(port, data)) => {
-                let data = data.to_vec();
-                let item = sys::port_item_size(&mut self.vcpu);
-                Left::Access(Access::new(Kind::PortOut(port), item, &data))
-            }
-            Ok(VcpuExit::MmioRead(address, data)) => {
-                Left::Access(Access::new(Kind::MmioRead(address), data.len(), data))
-            }
-            Ok(VcpuExit::MmioWrite(address, data)) => {
-                Left::Access(Access::new(Kind::MmioWrite(address), data.len(), data))
-            }
-            Ok(VcpuExit::Hlt) => Left::Exit(Exit::Halted),
-            Ok(VcpuExit::IrqWindowOpen) => {
-                self.calls.window += 1;
-                Left::Again
-            }
-            Ok(VcpuExit::Intr) => Left::Kicked,
-            Ok(VcpuExit::Shutdown) => Left::Exit(Exit::TripleFault),
-            Ok(VcpuExit::FailEntry(..)) => Left::Exit(Exit::Unsupported {
-                what: "a state that the processor refuses to enter",
-            }),
-            Ok(VcpuExit::InternalError) => Left::InternalError,
-            Ok(_) => Left::Exit(Exit::Unsupported {
-                what: "an exit of KVM without a meaning here",
-            }),
-            Err(error) if error.errno() == libc::EINTR => Left::Kicked,
-            Err(error) => {
-                return Err(EngineError::Kvm {
-                    what: "KVM_RUN",
-                    source: error.into(),
-                });
-            }
-        };
-        self.unfinished = matches!(left, Left::Access(_));
-        Ok(left)
-    }
-
-    /// The next piece of the access that the guest is in. Once there is none, a
-    /// read's answers are handed to KVM.
-    fn next_piece(&mut self) -> Option<Exit> {
-        let access = self.access.as_mut()?;
-        match access.next() {
-            Next::Piece(exit) => Some(exit),
-            Next::Done => {
-                match access.kind() {
-                    Kind::PortIn(_) => sys::answer_port(&mut self.vcpu, access.data()),
-                    Kind::MmioRead(_) => {
-                        let mut data = [0; 8];
-                        for (to, from) in data.iter_mut().zip(access.data()) {
-                            *to = *from;
-                        }
-                        self.vcpu.get_kvm_run().__bindgen_anon_1.mmio.data = data;
-                    }
-                    Kind::PortOut(_) | Kind::MmioWrite(_) => {}
-                }
-                self.access = None;
-                None
-            }
-        }
-    }
-
-    /// Ends the access that the guest is in, without running anything else.
-    fn finish_access(&mut self) -> Result<Left, EngineError> {
-        self.vcpu.set_kvm_immediate_exit(1);
-        let left = self.enter_guest();
-        self.vcpu.set_kvm_immediate_exit(0);
-        left
-    }
-
-    /// Forgets the access that the guest is in, before its registers are
-    /// replaced: KVM would end it after that, in the midst of other code. Says
-    /// whether that was possible: a string instruction may have no end.
-    fn drop_access(&mut self) -> Result<bool, EngineError> {
-        for _ in 0..DROP_TRIES {
-            if !self.unfinished {
-                return Ok(true);
-            }
-            while let Some(exit) = self.next_piece() {
-                if matches!(exit, Exit::PortIn { .. } | Exit::MmioRead { .. }) {
-                    self.complete_read(u32::MAX);
-                }
-            }
-            self.calls.restore += 1;
-            if let Left::Access(access) = self.finish_access()? {
-                self.access = Some(access);
-            }
-        }
-        Ok(false)
-    }
-
     /// Adds KVM's dirty log to `memory`'s record, and empties it.
     fn read_log(&mut self, memory: &GuestRam) -> Result<(), EngineError> {
         self.calls.dirty += 1;
@@ -339,142 +192,6 @@ impl KvmVcpu {
             Exit::Budget
         })
     }
-
-    fn internal_error(&mut self) -> Exit {
-        let what = match sys::internal_error(&mut self.vcpu) {
-            KVM_INTERNAL_ERROR_EMULATION => "an instruction that KVM cannot emulate",
-            KVM_INTERNAL_ERROR_DELIVERY_EV => "an exit of KVM while it delivered an event",
-            _ => "an internal error of KVM",
-        };
-        Exit::Unsupported { what }
-    }
-
-    /// Reads the CPU's state from KVM.
-    fn read_state(&mut self) -> Result<CpuState, EngineError> {
-        self.calls.save += 6;
-        let mut msrs = VcpuState::msr_list();
-        failed("KVM_GET_MSRS", self.vcpu.get_msrs(&mut msrs))?;
-        let read = VcpuState {
-            regs: failed("KVM_GET_REGS", self.vcpu.get_regs())?,
-            sregs: failed("KVM_GET_SREGS", self.vcpu.get_sregs())?,
-            events: failed("KVM_GET_VCPU_EVENTS", self.vcpu.get_vcpu_events())?,
-            debug: failed("KVM_GET_DEBUGREGS", self.vcpu.get_debug_regs())?,
-            xsave: self.read_xsave()?,
-            msrs,
-        };
-        let mut state = self.state.clone();
-        let exception = &read.events.exception;
-        if exception.injected != 0 || exception.pending != 0 {
-            return Err(EngineError::EventInFlight);
-        }
-        read.store(&mut state);
-        state.retired = self.elapsed.0;
-        state.halted = self.halted;
-        state.interrupt_line = self.line == InterruptLine::Asserted;
-        state.pending_vector = self.inject;
-        if read.events.interrupt.injected != 0 {
-            state.pending_vector = Some(read.events.interrupt.nr);
-        }
-        state.tlb.clear();
-        Ok(state)
-    }
-
-    fn read_xsave(&self) -> Result<Box<kvm_xsave>, EngineError> {
-        Ok(Box::new(failed("KVM_GET_XSAVE", self.vcpu.get_xsave())?))
-    }
-}
-
-/// How KVM_RUN ended.
-#[derive(Debug)]
-enum Left {
-    Access(Access),
-    Exit(Exit),
-    InternalError,
-    /// By a signal.
-    Kicked,
-    /// For nothing that the machine has to know.
-    Again,
-}
-
-/// Opens KVM and sees that it can do what is relied on.
-fn open(device: &Path) -> Result<Kvm, EngineError> {
-    let path = std::ffi::CString::new(device.as_os_str().as_encoded_bytes())
-        .expect("the device's name has no NUL");
-    let kvm = Kvm::new_with_path(path).map_err(|error| EngineError::NoKvm {
-        device: device.to_owned(),
-        source: error.into(),
-    })?;
-    let version = kvm.get_api_version();
-    if u32::try_from(version) != Ok(KVM_API_VERSION) {
-        return Err(EngineError::KvmTooOld {
-            what: format!("it has API version {version}, not {KVM_API_VERSION}"),
-        });
-    }
-    for (capability, name) in WANTED {
-        if !kvm.check_extension(capability) {
-            return Err(EngineError::KvmTooOld {
-                what: format!("it lacks {name}"),
-            });
-        }
-    }
-    Ok(kvm)
-}
-
-fn create(kvm: &Kvm, model: CpuModel) -> Result<(VmFd, VcpuFd), EngineError> {
-    // A signal may interrupt the creation, which allocates much memory.
-    let vm = loop {
-        match kvm.create_vm() {
-            Err(error) if error.errno() == libc::EINTR => {}
-            other => break failed("KVM_CREATE_VM", other)?,
-        }
-    };
-    if vm.check_extension(Cap::SetTssAddr) {
-        failed("KVM_SET_TSS_ADDR", vm.set_tss_address(TSS_PAGES))?;
-    }
-    let vcpu = failed("KVM_CREATE_VCPU", vm.create_vcpu(0))?;
-    failed("KVM_SET_CPUID2", vcpu.set_cpuid2(&cpuid(model)))?;
-    let blocked = Kicker::blocked_while_running().map_err(|source| EngineError::Kvm {
-        what: "read the signal mask",
-        source,
-    })?;
-    failed("KVM_SET_SIGNAL_MASK", sys::set_signal_mask(&vcpu, blocked))?;
-    Ok((vm, vcpu))
-}
-
-/// The software CPU's CPUID, leaf by leaf.
-fn cpuid(model: CpuModel) -> CpuId {
-    let leaves = (0..=model.cpuid(0)[0]).chain(0x8000_0000..=model.cpuid(0x8000_0000)[0]);
-    let entries: Vec<kvm_cpuid_entry2> = leaves
-        .map(|function| {
-            let [eax, ebx, ecx, edx] = model.cpuid(function);
-            kvm_cpuid_entry2 {
-                function,
-                eax,
-                ebx,
-                ecx,
-                edx,
-                ..kvm_cpuid_entry2::default()
-            }
-        })
-        .collect();
-    CpuId::from_entries(&entries).expect("a handful of leaves")
-}
-
-/// See [`TaskRegister`]: by the vendor in the host's CPUID.
-fn task_register() -> TaskRegister {
-    let leaf = std::arch::x86_64::__cpuid(0);
-    let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
-    match vendor.as_flattened() {
-        b"AuthenticAMD" | b"HygonGenuine" => TaskRegister::Free,
-        _ => TaskRegister::Busy,
-    }
-}
-
-fn failed<T>(what: &'static str, result: Result<T, errno::Error>) -> Result<T, EngineError> {
-    result.map_err(|error| EngineError::Kvm {
-        what,
-        source: error.into(),
-    })
 }
 
 impl Engine for KvmVcpu {
