@@ -82,6 +82,7 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
         let selection = Selection {
             first: number(cmdline, "latefork.first").unwrap_or(1) as usize,
             only: option(cmdline, "latefork.only"),
+            property: option(cmdline, "latefork.property"),
             verbose: option(cmdline, "latefork.trace").is_some(),
         };
         selftest::run(supervisor, &selection);

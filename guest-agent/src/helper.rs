@@ -89,7 +89,8 @@ pub fn unlock() {
 
 #[derive(Clone, Copy)]
 struct LaterSignal {
-    due_ms: u32,
+    /// Ticks left; only those count in which the helper had nothing to do.
+    ticks: u32,
     pid: u32,
     tid: u32,
     sig: u32,
@@ -120,14 +121,16 @@ pub fn run(fuse: Option<Fd>) -> ! {
             events: 1,
             revents: 0,
         });
-        sys::poll(&mut fds, ms);
+        if sys::poll(&mut fds, ms) == 0 {
+            helper.tick();
+        }
         if fds[0].revents & 1 != 0 {
             sys::read(KICK_READ, &mut room[..64]);
         }
-        if fds[1].revents & 1 != 0 {
-            if let Some(server) = &mut helper.server {
-                server.serve(room);
-            }
+        if fds[1].revents & 1 != 0
+            && let Some(server) = &mut helper.server
+        {
+            server.serve(room);
         }
     }
 }
@@ -169,7 +172,7 @@ impl Helper {
             return send(pid, tid, sig);
         }
         let later = LaterSignal {
-            due_ms: sys::now_ms().wrapping_add(ticks * 10),
+            ticks,
             pid,
             tid,
             sig,
@@ -184,19 +187,19 @@ impl Helper {
     }
 
     fn send_due(&mut self) -> Option<u32> {
-        let mut next: Option<u32> = None;
         for place in &mut self.later {
-            let Some(later) = *place else { continue };
-            let left = later.due_ms.wrapping_sub(sys::now_ms()).cast_signed();
-            if left <= 0 {
+            if let Some(later) = place.take_if(|later| later.ticks == 0) {
                 send(later.pid, later.tid, later.sig);
-                *place = None;
-            } else {
-                let ticks = left.cast_unsigned().div_ceil(10);
-                next = Some(next.map_or(ticks, |next| next.min(ticks)));
             }
         }
-        next
+        self.later.iter().any(Option::is_some).then_some(1)
+    }
+
+    /// A tick passed without anything to do.
+    fn tick(&mut self) {
+        for later in self.later.iter_mut().flatten() {
+            later.ticks = later.ticks.saturating_sub(1);
+        }
     }
 
     fn trace(&mut self, action: u32, tid: u32) -> i32 {

@@ -104,6 +104,16 @@ fn first_number(text: &[u8]) -> u32 {
         })
 }
 
+/// Whether a counter is one of tasks or objects, not of memory.
+fn is_counted(what: usize) -> bool {
+    what == 0 || (2..2 + CACHES.len()).contains(&what)
+}
+
+fn grows([once, twice, thrice]: [u32; 3], repeats: u32) -> bool {
+    let least = (repeats / 2).max(2);
+    twice.saturating_sub(once).min(thrice.saturating_sub(twice)) >= least
+}
+
 /// Reports each counter. A leak grows by as much from 2N to 3N as from N to
 /// 2N; what grows once is a cache that filled.
 pub fn report(seen: &[Counters; 3], repeats: u32) {
@@ -115,6 +125,7 @@ pub fn report(seen: &[Counters; 3], repeats: u32) {
             twice,
             thrice,
             repeats,
+            grows: u32::from(is_counted(what) && grows([once, twice, thrice], repeats)),
         });
     }
 }

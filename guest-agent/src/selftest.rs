@@ -5,7 +5,7 @@ use latefork_wire::text::scenario::{Scenario, scenarios};
 use latefork_wire::trace;
 
 use crate::console;
-use crate::shared::shared;
+use crate::shared::{set, shared};
 use crate::supervise::Supervisor;
 
 /// The scenario files, in the order of their numbers.
@@ -17,7 +17,12 @@ const FILES: &[&str] = &[
     include_str!("../scenarios/lifecycle.txt"),
     include_str!("../scenarios/signals.txt"),
     include_str!("../scenarios/hazards.txt"),
+    include_str!("../scenarios/kinds.txt"),
 ];
+
+/// Ticks that a scenario gets unless it says otherwise: a loaded host runs the
+/// machine ten times slower than its clock.
+const WATCHDOG_TICKS: u16 = 3000;
 
 /// What is to be run.
 pub struct Selection<'a> {
@@ -25,13 +30,24 @@ pub struct Selection<'a> {
     pub first: usize,
     /// Only the scenario of this name, if there is one.
     pub only: Option<&'a str>,
+    /// Only scenarios for this property; the others have no number either.
+    pub property: Option<&'a str>,
     /// Traces of scenarios that pass are printed too.
     pub verbose: bool,
 }
 
 /// Runs the scenarios; how many failed.
 pub fn run(supervisor: &mut Supervisor, selection: &Selection<'_>) -> usize {
-    let all = || FILES.iter().flat_map(|file| scenarios(file));
+    set(&shared().stepwise, 1);
+    let all = || {
+        let all = FILES.iter().flat_map(|file| scenarios(file));
+        all.filter(|scenario| {
+            let mut properties = scenario.words("property");
+            selection
+                .property
+                .is_none_or(|wanted| properties.any(|property| property == wanted))
+        })
+    };
     console::line(format_args!("TAP version 13"));
     console::line(format_args!("1..{}", all().count()));
     let mut failed = 0;
@@ -66,7 +82,11 @@ fn run_one(
     };
     let mut bytes = [0; MAX_BYTES];
     let len = program.encode(&mut bytes);
-    supervisor.run(&bytes[..len], &scenario.options());
+    let mut options = scenario.options();
+    if options.watchdog_ticks == 0 {
+        options.watchdog_ticks = WATCHDOG_TICKS;
+    }
+    supervisor.run(&bytes[..len], &options);
     let verdict = scenario.check(|| trace::events(shared().trace()));
     if verdict.is_err() || verbose {
         print_trace();

@@ -148,6 +148,9 @@ pub struct Shared {
     pub saved_threads_max: Word,
     pub saved_pid_max: Word,
     pub semaphores: Word,
+    /// 1: a program's sleeps are made of single ticks, so that a host that
+    /// stops the machine for a while does not reorder what runs meanwhile.
+    pub stepwise: Word,
     /// What the kernel had counted of each descriptor's calls when it was
     /// looked at last, as in its event block.
     pub counted: [[Word; ROW_WORDS]; DESCRIPTORS.len()],

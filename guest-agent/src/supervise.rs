@@ -17,10 +17,12 @@ use crate::{files, leak, sys, tasks, victim};
 /// Ticks that a program gets where the host names none: longer than the
 /// kernel's own hung-task check needs.
 const WATCHDOG_TICKS: u32 = 500;
-/// Ticks for a victim to end when told, and when killed.
+/// Ticks that tasks on their way out get before they are listed.
+const QUIET_TICKS: u32 = 4;
 /// Ticks after which init looks whether a silent victim still has threads:
 /// well before the kernel calls a task hung (2 s).
 const LOOK_TICKS: u32 = 50;
+/// Ticks for a victim to end when told, and when killed.
 const END_TICKS: u32 = 100;
 const KILL_TICKS: u32 = 300;
 
@@ -217,16 +219,17 @@ impl Supervisor {
     /// listed.
     fn count_tasks(&self, victim: u32, continuations: u32, outcome: Outcome) -> u32 {
         let shared = shared();
-        let counted = (sys::task_count() + 1).wrapping_sub(get(&shared.baseline));
-        let open = shared.pending_count();
-        let leader = u32::from(shared.is_worker(victim));
-        let leader_waits = leader == 1
-            && shared.calls.iter().enumerate().any(|(at, call)| {
-                get(&call.from) == victim && shared.is_pending(OpIndex::new(at as u8))
-            });
-        let explained = continuations + open + u32::from(leader == 1 && !leader_waits);
-        if counted == explained && outcome != Outcome::Hung {
-            return continuations + open;
+        for round in 0..=QUIET_TICKS {
+            let open = shared.pending_count();
+            let explained = continuations + open + leaders_left(victim);
+            let counted = (sys::task_count() + 1).wrapping_sub(get(&shared.baseline));
+            if counted == explained && outcome != Outcome::Hung {
+                return continuations + open;
+            }
+            // What is on its way out needs its time.
+            if round < QUIET_TICKS {
+                sys::sleep_ticks(1);
+            }
         }
         tasks::report(Reporter::AGENT, victim).live
     }
@@ -284,6 +287,17 @@ impl Supervisor {
             report_survivors();
         }
     }
+}
+
+/// 1 where the victim's leader is a worker that has ended: a zombie, which
+/// counts among the machine's tasks.
+fn leaders_left(victim: u32) -> u32 {
+    let shared = shared();
+    let waits =
+        shared.calls.iter().enumerate().any(|(at, call)| {
+            get(&call.from) == victim && shared.is_pending(OpIndex::new(at as u8))
+        });
+    u32::from(shared.is_worker(victim) && !waits)
 }
 
 /// Says of each thread of the program that has not ended whether its task is

@@ -63,13 +63,15 @@ fn ptr<T: ?Sized>(value: &T) -> u32 {
 }
 
 pub fn exit(code: u32) -> ! {
-    call(1, &[code]);
-    loop {}
+    loop {
+        call(1, &[code]);
+    }
 }
 
 pub fn exit_group(code: u32) -> ! {
-    call(252, &[code]);
-    loop {}
+    loop {
+        call(252, &[code]);
+    }
 }
 
 pub fn fork() -> i32 {
@@ -242,7 +244,7 @@ pub fn now_ms() -> u32 {
 /// Waits while `word` holds `value`; `None`: for ever.
 pub fn futex_wait(word: &core::sync::atomic::AtomicU32, value: u32, ticks: Option<u32>) -> i32 {
     let time = ticks.map(Timespec::ticks);
-    let at = time.as_ref().map_or(0, |time| ptr(time));
+    let at = time.as_ref().map_or(0, ptr);
     call(422, &[word.as_ptr() as u32, 0, value, at, 0, 0])
 }
 

@@ -47,9 +47,10 @@ unsafe fn enter_stack(top: u32) -> ! {
     // needed again.
     unsafe {
         core::arch::asm!(
-            "mov esp, {top}",
+            "mov esp, {top:e}",
             "xor ebp, ebp",
-            "push 0",
+            // The C convention wants a multiple of 16 at a call.
+            "and esp, -16",
             "call {parked}",
             "ud2",
             top = in(reg) top,

@@ -296,6 +296,9 @@ events! {
         thrice,
         /// N.
         repeats,
+        /// 1 where it is a number of tasks or objects that grew by at least
+        /// half of N both times: kernel threads come one at a time.
+        grows,
     }
     /// The agent could not do something.
     18 "agent-error" AgentError {

@@ -13,17 +13,43 @@ use crate::apt;
 const PROGRAM: &str = "qemu-system-i386";
 const PACKAGE: &str = "qemu-system-x86";
 
-/// The command line that every guest kernel gets (see `guest-kernel/README.md`).
-const APPEND: &str = "console=ttyS0 loglevel=5 norandmaps panic=-1 clocksource=jiffies lpj=5000000 \
-    rcupdate.rcu_cpu_stall_suppress=1 sysctl.kernel.hung_task_check_interval_secs=1 \
-    sysctl.kernel.panic_on_stackoverflow=1";
+/// What every guest kernel is told (see `guest-kernel/README.md`).
+const COMMAND_LINE: &str = include_str!("../../guest-kernel/command-line.txt");
+
+/// Loops of a delay in a tick of 10 ms, at an instruction a nanosecond.
+const LOOPS: &str = "lpj=5000000";
+
+/// The command line, in one line, with `more` behind.
+fn command_line(more: &str) -> String {
+    let words = COMMAND_LINE.split_whitespace();
+    let words = words.chain([LOOPS]).chain(more.split_whitespace());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The machine's processor. Neither has a TSC: the guest runs on ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Processor {
+    /// With an x87 alone.
+    Pentium,
+    /// With FXSR and SSE.
+    PentiumThree,
+}
+
+impl Processor {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pentium => "pentium,-tsc",
+            Self::PentiumThree => "pentium3,-tsc",
+        }
+    }
+}
 
 /// How time passes in the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Clock {
-    /// One nanosecond an instruction; waiting costs nothing.
+    /// One nanosecond an instruction; waiting costs nothing
     Instructions,
-    /// As on the host.
+    /// As on the host
     Host,
 }
 
@@ -44,6 +70,7 @@ pub(crate) struct Boot<'a> {
     /// What is added to the kernel's command line.
     pub(crate) append: String,
     pub(crate) clock: Clock,
+    pub(crate) processor: Processor,
     /// Wall-clock limit: a backstop, not a verdict.
     pub(crate) limit: Duration,
 }
@@ -119,16 +146,8 @@ impl Boot<'_> {
     fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command
-            .args([
-                "-M",
-                "pc",
-                "-accel",
-                "tcg",
-                "-cpu",
-                "pentium,-tsc",
-                "-m",
-                "32",
-            ])
+            .args(["-M", "pc", "-accel", "tcg", "-m", "32"])
+            .args(["-cpu", self.processor.name()])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .args(["-serial", "stdio", "-monitor", "none"])
             .arg("-kernel")
@@ -136,7 +155,7 @@ impl Boot<'_> {
             .arg("-initrd")
             .arg(self.initramfs)
             .arg("-append")
-            .arg(format!("{APPEND} {}", self.append))
+            .arg(command_line(&self.append))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if self.clock == Clock::Instructions {
@@ -151,4 +170,26 @@ fn end(child: &mut Child, in_time: bool) -> Result<Option<i32>> {
         child.kill()?;
     }
     Ok(child.wait()?.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_one_line_with_every_word_of_the_file() {
+        let line = command_line("latefork.selftest=1  panic_on_warn=1");
+        assert!(!line.contains('\n') && !line.contains("  "), "{line}");
+        for word in ["console=ttyS0", "norandmaps", LOOPS, "latefork.selftest=1"] {
+            assert!(line.split(' ').any(|there| there == word), "{line}: {word}");
+        }
+    }
+
+    #[test]
+    fn readme_shows_the_command_line_that_is_used() {
+        let readme = include_str!("../../guest-kernel/README.md");
+        for word in COMMAND_LINE.split_whitespace() {
+            assert!(readme.contains(word), "{word}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::kernel::variant::Flavour;
-use crate::{guest_test, initramfs, kernel, sh};
+use crate::{agent, guest_test, initramfs, kernel, sh};
 
 const FLAVOURS: [Flavour; 2] = [Flavour::Faithful, Flavour::Hardened];
 
@@ -30,6 +30,7 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
         sh::command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
+    agent::lint()?;
     build_guests()?;
     sh::run(&mut sh::command("cargo", &["test", "--workspace"]))?;
     for flavour in FLAVOURS {

@@ -94,7 +94,11 @@ pub fn await_worker(context: Context, wait: &AwaitWorker) -> Flow {
 
 /// Sleeps.
 pub fn sleep(sleep: &Sleep) -> i32 {
-    sys::sleep_ticks(u32::from(sleep.ticks).min(50));
+    let ticks = u32::from(sleep.ticks).min(50);
+    match get(&shared().stepwise) {
+        0 => sys::sleep_ticks(ticks),
+        _ => (0..ticks).for_each(|_| sys::sleep_ticks(1)),
+    }
     0
 }
 

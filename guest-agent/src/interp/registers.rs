@@ -146,7 +146,7 @@ pub fn compare(context: Context, frame: &Frame, value: u32, sse: Option<&Sse>) {
         differ(8 + at as u32, before & 0xffff, kept(8 + at as u32) & 0xffff);
     }
     let early = memory::slot_word(op, slot::FLAGS);
-    let flags = kept(14) & LATE_FLAGS | early >> 8 & LAHF_FLAGS | (early & 1) * OVERFLOW;
+    let flags = (kept(14) & LATE_FLAGS) | (early >> 8 & LAHF_FLAGS) | ((early & 1) * OVERFLOW);
     differ(
         14,
         frame.flags & (LATE_FLAGS | LAHF_FLAGS | OVERFLOW),

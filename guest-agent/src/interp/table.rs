@@ -127,7 +127,8 @@ const OWN_CHILDREN: u32 = 4 | 1 | 0x0100_0000 | 0x2000_0000;
 /// a wait is uninterruptible but for a kill.
 fn vfork_parent_waits(context: Context) -> bool {
     let parent = get(&shared().threads[usize::from(context.thread)].now);
-    crate::shared::in_vfork_child() && task_state(parent) == Some(b'D')
+    let state = || tasks::look(get(&shared().leader), parent).map(|task| task.state);
+    crate::shared::in_vfork_child() && state() == Some(b'D')
 }
 
 /// The LDT's first descriptor, and the limit that the processor finds there.
@@ -252,9 +253,9 @@ fn allow_all() -> i32 {
     sys::prctl(&[22, 2, program.as_ptr() as u32, 0, 0])
 }
 
-/// The state letter of a task of the victim.
+/// The state letter of a task of this process.
 pub fn task_state(tid: u32) -> Option<u8> {
-    tasks::look(get(&shared().leader), tid).map(|task| task.state)
+    tasks::look(sys::getpid(), tid).map(|task| task.state)
 }
 
 /// Puts an observation into the trace.

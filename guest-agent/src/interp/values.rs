@@ -157,7 +157,7 @@ fn on_slow_page(context: Context, file: u32, offset: u32, bytes: &[u8]) -> u32 {
 fn poll_descriptor(context: Context, param: u8) -> u32 {
     let index = usize::from(param);
     let fd = get(&shared().fds[index / 2 % 8][index % 2]);
-    let events: u16 = if param / 16 % 2 == 0 { 1 } else { 4 };
+    let events: u16 = if (param / 16).is_multiple_of(2) { 1 } else { 4 };
     let at = pointer(context, Pointer::default(), Role::Buffer);
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&fd.to_le_bytes());

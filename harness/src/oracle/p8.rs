@@ -9,8 +9,9 @@ use super::{Fault, Property, Violation};
 
 /// Repetitions from which on a steady growth is no chance.
 const ENOUGH_REPEATS: u32 = 4;
-/// The counter of free memory, which caches and fragments move too.
-const FREE_MEMORY: u32 = 1;
+/// Counters of memory, which caches and fragments move too: free, slabs, stacks,
+/// page tables.
+const MEMORY: [u32; 4] = [1, 12, 13, 14];
 
 pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
     let faults = journal.events.iter().filter_map(|event| {
@@ -21,6 +22,7 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
                 twice,
                 thrice,
                 repeats,
+                ..
             } => ("repetitions", leak(what, [once, twice, thrice], repeats)?),
             Detail::End {
                 tasks,
@@ -40,7 +42,8 @@ fn leak(what: u32, seen: [u32; 3], repeats: u32) -> Option<Fault> {
     let [once, twice, thrice] = seen;
     let by = thrice.checked_sub(twice)?;
     let steady = by.min(twice.checked_sub(once)?) >= repeats;
-    (what != FREE_MEMORY && repeats >= ENOUGH_REPEATS && steady).then_some(Fault::Leak { what, by })
+    (!MEMORY.contains(&what) && repeats >= ENOUGH_REPEATS && steady)
+        .then_some(Fault::Leak { what, by })
 }
 
 /// A worker that has stored its status may still be on its way out: only one

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::tests;
 use crate::initramfs::cpio::Archive;
 use crate::kernel::variant::{Flavour, Variant};
-use crate::qemu::{Boot, Clock, Run};
+use crate::qemu::{Boot, Clock, Processor, Run};
 use crate::sh;
 
 /// A backstop, far beyond the slowest run.
@@ -104,6 +104,7 @@ impl Guest {
             initramfs: &self.initramfs,
             append: append.to_owned(),
             clock,
+            processor: Processor::Pentium,
             limit: LIMIT,
         };
         boot.run_with(devices)
