@@ -100,6 +100,7 @@ pub(crate) struct NewBlock {
 
 const RECENT: usize = 1 << RECENT_BITS;
 const RECENT_BITS: u32 = 16;
+const JUMPS: usize = 1 << 11;
 /// More blocks than a kernel and its programs have; a guest that makes more
 /// starts afresh.
 const MOST_BLOCKS: usize = 1 << 17;
@@ -113,6 +114,9 @@ pub(crate) struct BlockCache {
     /// Blocks by their second page.
     crossing: BTreeSet<(u32, u32)>,
     recent: Box<[u32; RECENT]>,
+    /// The same for jumps and returns that did not go where they went last: few
+    /// enough to stay in the host's first-level cache.
+    jumps: Box<[Cell<u32>; JUMPS]>,
     /// Blocks decoded since creation; a measure for the host, not state.
     pub(crate) decoded: u64,
 }
@@ -125,6 +129,7 @@ impl Default for BlockCache {
             index: BTreeMap::new(),
             crossing: BTreeSet::new(),
             recent: vec![0; RECENT].try_into().expect("its length"),
+            jumps: Box::new([const { Cell::new(0) }; JUMPS]),
             decoded: 0,
         }
     }
@@ -151,6 +156,20 @@ impl BlockCache {
     pub(crate) fn recent(&self, key: Key) -> Option<u32> {
         let index = self.recent[Self::slot(key)];
         self.is(index, key).then_some(index)
+    }
+
+    /// The block with this key, if it was jumped to not long ago.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // a few bits
+    pub(crate) fn jumped_to(&self, key: Key) -> Option<u32> {
+        let slot = &self.jumps[(key.0 >> 8 ^ key.0 >> 19) as usize % JUMPS];
+        let known = slot.get();
+        if self.is(known, key) {
+            return Some(known);
+        }
+        let recent = self.recent(key)?;
+        slot.set(recent);
+        Some(recent)
     }
 
     /// The block with this key.

@@ -133,6 +133,11 @@ impl Cpu {
             } else if flow <= Flow::Indirect {
                 core.retired += u64::from(op.ordinal) + u64::from(op.retires);
                 &op.link
+            } else if flow == Flow::End && core.goes_on_after(op) {
+                core.retired += u64::from(op.ordinal) + 1;
+                core.shadow = Shadow::None;
+                fetch = FetchPage::NONE;
+                &op.link
             } else {
                 let op = op.clone();
                 return self.left(memory, flow, &op);
@@ -144,7 +149,7 @@ impl Cpu {
                     index = hint;
                     continue;
                 }
-                if let Some(known) = self.cache.recent(key) {
+                if let Some(known) = self.cache.jumped_to(key) {
                     link.set(known);
                     index = known;
                     continue;
@@ -233,6 +238,17 @@ impl Core {
         last <= self.segments[seg::CS as usize].limit
             && last >= self.eip
             && self.deadline - self.retired >= u64::from(block.count)
+    }
+
+    /// Whether the next block may run right after `op`, which may have changed
+    /// anything: nothing has to be looked at between the two.
+    #[inline(always)]
+    fn goes_on_after(&self, op: &Op) -> bool {
+        !self.halted
+            && !self.needs_single_steps()
+            && !(self.interrupt_line && self.interrupts_enabled())
+            && self.code.written.is_empty()
+            && self.retired_at(op) + 1 < self.deadline
     }
 
     /// Whether a host breakpoint is in the linear addresses of a block at EIP.
