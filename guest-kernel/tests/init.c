@@ -442,7 +442,18 @@ static void counted_program(void)
 {
 	unsigned long stat[2] = { (unsigned long)"/init", (unsigned long)buffer };
 	unsigned long read[3] = { ends[0], (unsigned long)buffer, sizeof(buffer) };
+	volatile u8 stack[4096];
 	int fd, i;
+
+	/*
+	 * Which of parent and child writes first to a page that both have copies
+	 * it: the child, and before it is counted.
+	 */
+	for (i = 0; i < (int)sizeof(stack); i += 512)
+		stack[i] = 0;
+	memset(buffer, 0, sizeof(buffer));
+	status = 0;
+	*(volatile int *)&ends[0] = ends[0];
 
 	SYS3(SYS_prctl, PR_HARNESS, PR_HARNESS_SET_MARK, 1);
 	for (i = 0; i < 3; i++)

@@ -55,6 +55,7 @@ static inline void outb(u16 port, u8 value)
 }
 
 void say(const char *format, ...);
+void *memset(void *to, int value, u32 n);
 void *memcpy(void *to, const void *from, u32 n);
 u32 length(const char *text);
 int same(const char *a, const char *b);
