@@ -5,6 +5,7 @@ mod boot;
 mod corpus;
 mod doctor;
 mod minimize;
+mod prepare;
 mod repro;
 mod run;
 mod show;
@@ -38,6 +39,8 @@ enum Command {
     Minimize(minimize::Options),
     /// Print a program as text, or write its wire form
     Show(show::Options),
+    /// Boot both flavours once and keep the moment that programs start from
+    Prepare(prepare::Options),
     /// Boot a guest until its agent is ready and keep that moment in a file
     Snapshot(snapshot::Options),
     /// Write the fuzz targets' seeds; say what a corpus reaches, and whether its
@@ -57,6 +60,7 @@ impl Cli {
             Command::Repro(options) => repro::run(&options),
             Command::Minimize(options) => minimize::run(&options),
             Command::Show(options) => show::run(&options),
+            Command::Prepare(options) => prepare::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
             Command::Corpus(options) => corpus::run(&options),
             Command::Bench(options) => bench::run(options),

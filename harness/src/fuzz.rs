@@ -6,6 +6,7 @@
 //! guest's coverage blocks are libFuzzer's extra counters. What was seen is
 //! said at the end ([`Tally`]).
 
+mod edges;
 mod exits;
 mod place;
 pub mod reach;
@@ -24,6 +25,7 @@ use latefork_vmm::layout::{COVERAGE_EVENTS, COVERAGE_EVENTS_SIZE};
 use latefork_vmm::machine::MachineError;
 use latefork_wire::program::Program;
 
+use self::edges::Edges;
 pub use self::exits::{CloneExits, STEPS, Step};
 pub use self::place::Place;
 pub use self::settings::{GuestMap, Settings, Stop};
@@ -140,6 +142,7 @@ pub struct Session {
     settings: Settings,
     setting: Setting,
     tally: Tally,
+    edges: Option<Edges>,
     executor: Executor,
 }
 
@@ -169,11 +172,13 @@ impl Session {
                 .overlay_extra_counters()
                 .map_err(MachineError::from)?;
         }
+        let edges = settings.live.then(Edges::default);
         Ok(Self {
             target,
             settings,
             setting,
             tally,
+            edges,
             executor: Executor::new(prepared, Budget::default()),
         })
     }
@@ -196,6 +201,9 @@ impl Session {
         let ram = self.executor.machine().ram();
         ram.read(COVERAGE_EVENTS, &mut events)
             .map_err(MachineError::from)?;
+        if let Some(edges) = &mut self.edges {
+            edges.look(ram).map_err(MachineError::from)?;
+        }
         self.tally.count(&judged, &events);
         let Verdict::Finding(findings) = judged.verdict else {
             return Ok(None);

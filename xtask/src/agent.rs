@@ -29,6 +29,12 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Debian's packages of a compiler for the agent; none where there is one, or
+/// where rustup could add it just now.
+pub(crate) fn packages() -> &'static [&'static str] {
+    toolchain::packages()
+}
+
 /// Builds the agent unless it is cached; returns the image's path.
 pub(crate) fn build() -> Result<PathBuf> {
     let output = sh::root().join("target/guest/agent/init");

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Result, bail};
 
+use crate::progress::{self, Told};
 use crate::sh;
 
 const INSTALL: [&str; 3] = ["install", "-y", "--no-install-recommends"];
@@ -34,17 +35,35 @@ pub(crate) fn is_root() -> Result<bool> {
     Ok(output.stdout.trim_ascii() == b"0")
 }
 
-/// Installs `packages` from a renewed list.
+/// Installs `packages` from a renewed list, with a bar for downloads and
+/// installation.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    eprintln!("installing {}", packages.join(" "));
+    let bar = progress::percent_bar(&format!("installing {}", packages.join(" ")));
+    // The report of apt's status-fd (apt's doc/progress-reporting.md).
+    let report = ["-o", "APT::Status-Fd=1"];
     for arguments in [&["update"][..], &[&INSTALL[..], packages].concat()] {
-        sh::run(
-            sh::command("apt-get", arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdout(Stdio::null()),
-        )?;
+        let mut command = sh::command("apt-get", &report);
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        progress::watch(&mut command, Told::Stdout, &mut |line| {
+            if let Some((percent, what)) = status(line) {
+                bar.set_position(percent);
+                bar.set_message(what.to_owned());
+            }
+        })?;
     }
+    bar.finish_and_clear();
     Ok(())
+}
+
+/// `dlstatus:1:12.5:text` and `pmstatus:package:12.5:text`: percent and text.
+fn status(line: &str) -> Option<(u64, &str)> {
+    let mut parts = line.splitn(4, ':');
+    let kind = parts.next()?;
+    let (_, percent, text) = (parts.next()?, parts.next()?, parts.next()?);
+    let whole = percent.split('.').next()?.parse().ok()?;
+    matches!(kind, "dlstatus" | "pmstatus").then_some((whole, text))
 }
 
 /// The packages of `wanted` that dpkg does not call installed.
@@ -84,5 +103,15 @@ mod tests {
             hint(&["bc", "flex"]),
             "sudo apt-get install -y --no-install-recommends bc flex"
         );
+    }
+
+    #[test]
+    fn a_status_line_gives_percent_and_text() {
+        let line = "dlstatus:3:12.75:Retrieving file 3 of 9";
+        assert_eq!(status(line), Some((12, "Retrieving file 3 of 9")));
+        let line = "pmstatus:bc:50.0000:Unpacking bc (amd64)";
+        assert_eq!(status(line), Some((50, "Unpacking bc (amd64)")));
+        assert_eq!(status("Reading package lists..."), None);
+        assert_eq!(status("Get:1 http://x y"), None);
     }
 }

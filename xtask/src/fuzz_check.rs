@@ -59,16 +59,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.built {
         sh::run(&mut sh::command("cargo", &["+nightly", "fuzz", "build"]))?;
     }
+    linked()?;
+    if options.smoke > 0 {
+        for target in GUEST.into_iter().chain(HOST) {
+            smoke(target, options.smoke)?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks into the programs that are there.
+pub(crate) fn linked() -> Result<()> {
     for target in GUEST {
         check_guest_target(target, &contents(&program(target))?)?;
     }
     for target in HOST {
         check_host_target(target, &contents(&program(target))?)?;
-    }
-    if options.smoke > 0 {
-        for target in GUEST.into_iter().chain(HOST) {
-            smoke(target, options.smoke)?;
-        }
     }
     Ok(())
 }

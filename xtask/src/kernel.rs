@@ -9,7 +9,7 @@ mod abi;
 pub(crate) mod cache;
 mod config;
 mod make;
-mod packages;
+pub(crate) mod packages;
 mod patches;
 mod proof;
 mod source;

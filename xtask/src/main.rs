@@ -4,13 +4,17 @@ mod agent;
 mod apt;
 mod arguments;
 mod cpu_diff;
+mod fuzz;
 mod fuzz_check;
 mod guest_test;
 mod initramfs;
 mod kernel;
 mod kvm_lane;
 mod planted;
+mod progress;
 mod qemu;
+mod replay_proof;
+mod setup;
 mod sh;
 mod test;
 
@@ -28,6 +32,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make everything ready, then fuzz, with a live line and a summary.
+    Fuzz(fuzz::Options),
+    /// Install what is missing, build the guests and make their templates.
+    Setup(setup::Options),
     /// Build the guest kernel.
     Kernel(kernel::Options),
     /// Build the guest agent.
@@ -45,6 +53,9 @@ enum Command {
     /// Show that the guest's coverage finds a planted condition, and chance does
     /// not.
     Planted(planted::Options),
+    /// Replay a finding 100 times: fresh processes, after other programs, in a
+    /// debug build.
+    ReplayProof(replay_proof::Options),
     /// Compare the CPU with the host processor, instruction by instruction.
     CpuDiff(cpu_diff::Options),
 }
@@ -55,6 +66,9 @@ fn main() -> ExitCode {
         Err(error) => return arguments::refuse(&error),
     };
     let result = match cli.command {
+        Command::Fuzz(options) => return fuzz::run(&options),
+        Command::Setup(options) => setup::run(&options),
+        Command::ReplayProof(options) => replay_proof::run(&options),
         Command::Kernel(options) => kernel::run(&options),
         Command::Agent(options) => agent::run(&options),
         Command::Initramfs(options) => initramfs::run(&options),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::apt;
 
 const PROGRAM: &str = "qemu-system-i386";
-const PACKAGE: &str = "qemu-system-x86";
+pub(crate) const PACKAGE: &str = "qemu-system-x86";
 
 /// What every guest kernel is told (see `guest-kernel/README.md`).
 const COMMAND_LINE: &str = include_str!("../../guest-kernel/command-line.txt");

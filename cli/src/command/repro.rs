@@ -105,6 +105,8 @@ struct Report {
     engine: String,
     image: String,
     result: Comparison,
+    /// Whether it was compared with the header of a regression.
+    header: bool,
     differences: Vec<String>,
     notes: Vec<String>,
     #[serde(flatten)]
@@ -157,6 +159,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.json {
         report::print_json(&reports)?;
+    } else if options.quiet {
+        let differ = reports
+            .iter()
+            .filter(|report| report.result == Comparison::Differs);
+        let differ = differ.count();
+        println!("{} replays, {differ} not as recorded", reports.len());
+    }
+    if worst == Worst::Differs && reports.iter().any(|report| report.header) {
+        eprintln!(
+            "latefork: if the change is meant, `latefork repro --bless FILE` writes it into the \
+             header, to be reviewed"
+        );
     }
     Ok(ExitCode::from(match worst {
         Worst::Reproduced => 0,
@@ -390,6 +404,7 @@ impl Report {
             engine: station.setting.engine.clone(),
             image: station.setting.image.clone(),
             result,
+            header: matches!(artifact.record, Record::Regression(_)),
             differences: Vec::new(),
             notes: Vec::new(),
             outcome: replay.outcome,

@@ -51,6 +51,9 @@ pub struct Settings {
     /// `LATEFORK_SEEDS`: `on` (default) copies committed seeds that are missing
     /// into the corpus, `off` does not.
     pub seeds: bool,
+    /// `LATEFORK_LIVE`: `on` says now and then how many of the guest's edges
+    /// were reached; `off` (default) saves the time.
+    pub live: bool,
     /// `LATEFORK_MAP`: `on` (default) or `off`, for trials without guidance.
     pub map: GuestMap,
 }
@@ -99,6 +102,7 @@ impl Settings {
                 Some("never") => Stop::Never,
                 Some(text) => Stop::At(text.to_owned()),
             },
+            live: variable("LATEFORK_LIVE").is_some() && switch("LATEFORK_LIVE")?,
             known: switch("LATEFORK_KNOWN")?,
             seeds: switch("LATEFORK_SEEDS")?,
             map: match switch("LATEFORK_MAP")? {

@@ -118,14 +118,26 @@ fn debian_is_there() -> bool {
         && Path::new(DEBIAN_SOURCE).exists()
 }
 
-/// Gets a toolchain: rustup's target, else Debian's packages.
-fn obtain() -> Result<()> {
+/// Debian's packages, where neither they nor rustup's target are there.
+pub(super) fn packages() -> &'static [&'static str] {
+    match rustup_has_target() || debian_is_there() || rustup_adds_target() {
+        true => &[],
+        false => &PACKAGES,
+    }
+}
+
+fn rustup_adds_target() -> bool {
     let mut rustup = Command::new("rustup");
     rustup
         .args(["target", "add", TARGET])
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    if rustup.status().is_ok_and(|status| status.success()) {
+    rustup.status().is_ok_and(|status| status.success())
+}
+
+/// Gets a toolchain: rustup's target, else Debian's packages.
+fn obtain() -> Result<()> {
+    if rustup_adds_target() {
         return Ok(());
     }
     if !apt::is_root()? || !Path::new("/usr/bin/apt-get").exists() {

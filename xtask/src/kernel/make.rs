@@ -8,35 +8,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 
 use super::source::Tree;
-
-/// A progress display without a known end.
-pub(crate) fn spinner(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(what);
-    announce(&bar, what);
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
-    bar
-}
-
-/// A progress bar over `length` bytes.
-pub(crate) fn bytes_bar(what: &'static str, length: u64) -> ProgressBar {
-    let style = "{msg} [{bar:30}] {bytes}/{total_bytes} {eta}";
-    let bar = ProgressBar::new(length).with_message(what);
-    announce(&bar, what);
-    match ProgressStyle::with_template(style) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-}
-
-/// Where there is no terminal to draw on, one plain line says what goes on.
-fn announce(bar: &ProgressBar, what: &str) {
-    if bar.is_hidden() {
-        eprintln!("{what}");
-    }
-}
+pub(crate) use crate::progress::{bytes_bar, spinner};
 
 /// Runs a make target that has nothing to show.
 pub(crate) fn quietly(tree: &Tree, objects: &Path, target: &str) -> Result<()> {

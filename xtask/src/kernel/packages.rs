@@ -28,11 +28,21 @@ pub(crate) fn ensure() -> Result<()> {
     if !starts("dpkg-query") {
         return ensure_programs();
     }
+    apt::ensure(&debian())
+}
+
+/// Debian's packages of all that a build needs.
+pub(crate) fn debian() -> Vec<&'static str> {
     let mut wanted = TOOLS.to_vec();
     if !source::is_given() {
         wanted.push(source::PACKAGE);
     }
-    apt::ensure(&wanted)
+    wanted
+}
+
+/// Whether this host has Debian's package manager.
+pub(crate) fn is_debian() -> bool {
+    starts("dpkg-query")
 }
 
 fn ensure_programs() -> Result<()> {

@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "t0 op 0 tid 40     async index=read a0=fd:0 a1=own: entered",
+                "t0 op 0 tid 40     async index=read a0=fd a1=own: entered",
                 "t0 op 0 tid 41     returned 0: FORKED, 40 is the worker",
             ]
         );
