@@ -7,6 +7,7 @@ mod doctor;
 mod minimize;
 mod prepare;
 mod repro;
+mod reproducer;
 mod run;
 mod show;
 mod snapshot;
@@ -39,6 +40,8 @@ enum Command {
     Minimize(minimize::Options),
     /// Print a program as text, or write its wire form
     Show(show::Options),
+    /// Write a program as C, for a machine without this harness
+    Reproducer(reproducer::Options),
     /// Boot both flavours once and keep the moment that programs start from
     Prepare(prepare::Options),
     /// Boot a guest until its agent is ready and keep that moment in a file
@@ -60,6 +63,7 @@ impl Cli {
             Command::Repro(options) => repro::run(&options),
             Command::Minimize(options) => minimize::run(&options),
             Command::Show(options) => show::run(&options),
+            Command::Reproducer(options) => reproducer::run(&options),
             Command::Prepare(options) => prepare::run(&options),
             Command::Snapshot(options) => snapshot::run(&options),
             Command::Corpus(options) => corpus::run(&options),

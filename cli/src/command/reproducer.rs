@@ -38,7 +38,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Some(number) => number,
         None => number_of(&default_images())?,
     };
-    let name = options.file.file_name().unwrap_or_default().to_string_lossy();
+    let name = options
+        .file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let text = match emit::c_file(&artifact.program, &name, number) {
         Ok(text) => text,
         Err(error) => {

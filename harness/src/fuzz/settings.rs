@@ -65,6 +65,7 @@ impl Settings {
             place,
             stop: Stop::New,
             known: true,
+            live: false,
             seeds: true,
             map: GuestMap::Features,
         }

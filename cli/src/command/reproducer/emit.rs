@@ -124,14 +124,22 @@ fn setup(program: &Program) -> String {
 }
 
 fn used_threads(program: &Program) -> Vec<u8> {
-    let uses = |thread: &u8| program.steps.iter().any(|step| step.thread.number() == *thread);
+    let uses = |thread: &u8| {
+        program
+            .steps
+            .iter()
+            .any(|step| step.thread.number() == *thread)
+    };
     (0..4).filter(uses).collect()
 }
 
 fn spawn_all(program: &Program) -> String {
     let mut text = "static void spawn_all(void)\n{\n".to_owned();
     if program.setup.start == Start::All {
-        for thread in used_threads(program).into_iter().filter(|thread| *thread > 0) {
+        for thread in used_threads(program)
+            .into_iter()
+            .filter(|thread| *thread > 0)
+        {
             let _ = writeln!(text, "\tspawn({thread});");
         }
     }
@@ -168,8 +176,9 @@ fn threads(program: &Program) -> Result<String, NotInC> {
             }
         }
     }
-    let mut text = "static void run_thread(u32 number)\n{\n\tshared->now_tid[number] = (u32)gettid();\n"
-        .to_owned();
+    let mut text =
+        "static void run_thread(u32 number)\n{\n\tshared->now_tid[number] = (u32)gettid();\n"
+            .to_owned();
     for thread in used_threads(program) {
         let mut body = std::mem::take(&mut bodies[usize::from(thread)]);
         for (_, code) in children[usize::from(thread)].drain(..).rev() {
@@ -204,7 +213,11 @@ fn finish(program: &Program) -> String {
         .map(|thread| format!("shared->done[{thread}]"))
         .collect();
     if setup.start == Start::All && !others.is_empty() {
-        let _ = writeln!(text, "\twhile (left-- && !({}))\n\t\tticks(1);", others.join(" && "));
+        let _ = writeln!(
+            text,
+            "\twhile (left-- && !({}))\n\t\tticks(1);",
+            others.join(" && ")
+        );
     }
     // A status may come a little later than the last step.
     let _ = writeln!(text, "\tticks({} + 5);\n\t(void)left;", setup.rest.min(50));

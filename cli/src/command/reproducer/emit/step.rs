@@ -59,7 +59,9 @@ pub(super) fn statements(at: usize, step: &Step, cells: &mut Cells) -> Result<St
             TimerKind::Process | TimerKind::Thread => return no("POSIX timers are the agent's"),
         },
         Op::Ptrace(_) => return no("the agent's helper traces"),
-        Op::Fault(_) | Op::KernelLimit(_) => return no("the agent's helper turns the kernel's knobs"),
+        Op::Fault(_) | Op::KernelLimit(_) => {
+            return no("the agent's helper turns the kernel's knobs");
+        }
         Op::Arm(_) => return no("per-task state is armed by the agent"),
         Op::Poke(poke) => self::poke(&mut c, here, poke, cells),
         op => line(&mut c, &simple(here, op, cells)),
@@ -81,7 +83,12 @@ fn simple(here: Here, op: &Op, cells: &Cells) -> String {
             format!("feed({slot}, {end}, {});", o.bytes.clamp(1, 128))
         }
         Op::Drain(o) => {
-            format!("drain({}, {}, {});", o.slot.number(), o.end.number(), o.chunks)
+            format!(
+                "drain({}, {}, {});",
+                o.slot.number(),
+                o.end.number(),
+                o.chunks
+            )
         }
         Op::NonBlock(o) => {
             let flag = if o.on % 2 == 1 { "04000" } else { "0" };
@@ -139,7 +146,9 @@ fn simple(here: Here, op: &Op, cells: &Cells) -> String {
                 ForkKind::Vfork => 0x4000 | 17,
                 ForkKind::Sibling => 0x8000 | 17,
             };
-            format!("{{\n\tint pid = sys1(120, {flags:#x});\n\n\tkeep_child(pid);\n\tif (pid == 0) {{")
+            format!(
+                "{{\n\tint pid = sys1(120, {flags:#x});\n\n\tkeep_child(pid);\n\tif (pid == 0) {{"
+            )
         }
         Op::Wait(o) => format!("wait_child({});", o.ticks),
         Op::Exec(o) => match o.kind {
@@ -193,7 +202,11 @@ fn rlimit(which: Resource, value: u8) -> String {
         Resource::Cpu => (0, 1),
         Resource::Core => (4, 65536),
     };
-    let value = if value == 255 { u32::MAX } else { u32::from(value) * unit };
+    let value = if value == 255 {
+        u32::MAX
+    } else {
+        u32::from(value) * unit
+    };
     format!("limit({number}, {value}u);")
 }
 
