@@ -43,8 +43,11 @@ fn latefork(arguments: &[&str], files: &[&Path]) -> Output {
         .unwrap()
 }
 
+/// Standard error, without the line that names the engine.
 fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines = text.lines().filter(|line| !line.starts_with("engine "));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Asserts the exit code, and one line on standard error with each of `words`.

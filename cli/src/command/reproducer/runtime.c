@@ -474,7 +474,7 @@ static u32 now(void)
 	long long time[2];
 
 	sys2(403, 1, time);
-	return (u32)(time[0] * 100 + time[1] / 10000000);
+	return (u32)time[0] * 100 + (u32)time[1] / 10000000;
 }
 
 static void release_due(int device)
@@ -529,7 +529,7 @@ static void decide(int device, struct request *request)
 /* Serves until it is killed. */
 static void serve(int device)
 {
-	static u8 room[4096 + 256];
+	static u8 room[8192 + 256];
 
 	for (;;) {
 		struct {
