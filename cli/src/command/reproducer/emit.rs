@@ -14,12 +14,21 @@ use latefork_wire::resolve::Resolved;
 const RUNTIME: &str = include_str!("runtime.c");
 
 /// Something that only the harness can do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("operation {op} ({word}): {why}, so it has no form in C: `latefork minimize` may drop it")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NotInC {
     op: usize,
     word: &'static str,
     why: &'static str,
+}
+
+impl std::fmt::Display for NotInC {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { op, word, why } = self;
+        write!(
+            f,
+            "operation {op} ({word}): {why}, so it has no form in C: `latefork minimize` may drop it"
+        )
+    }
 }
 
 /// Cells of the calls before a step, as far as they are known when the file is
