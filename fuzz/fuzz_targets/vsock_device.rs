@@ -10,5 +10,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 
 #[cfg(not(fuzzing))]
 fn main() {
-    run_scenario(&Scenario::from_bytes(&[]));
+    latefork_fuzz::show(|bytes| Scenario::from_bytes(bytes).to_string());
 }

@@ -4,6 +4,18 @@ pub use latefork_harness::{fuzz, mutate};
 #[cfg(fuzzing)]
 pub use libfuzzer_sys;
 
+/// Prints each file that the arguments name, as `read` sees it: what a target
+/// does on stable whose inputs are not made for people.
+#[cfg(not(fuzzing))]
+pub fn show(read: impl Fn(&[u8]) -> String) {
+    for path in std::env::args().skip(1) {
+        match std::fs::read(&path) {
+            Ok(bytes) => print!("# {path}\n{}", read(&bytes)),
+            Err(error) => eprintln!("latefork: {path}: {error}"),
+        }
+    }
+}
+
 /// A target of the guest: its name and what its programs are made of
 /// (`mutate::Bias`).
 ///

@@ -29,6 +29,10 @@ pub trait Engine: Debug {
     /// Which engine this is.
     fn kind(&self) -> EngineKind;
 
+    /// What kind of CPU it shows to the guest: the signature of CPUID's leaf 1,
+    /// which stands for a whole set of features and a format of FPU state.
+    fn signature(&self) -> u32;
+
     /// Time that the CPU has run since power-on; part of its state.
     fn elapsed(&self) -> VirtualTime;
 

@@ -63,6 +63,14 @@ pub enum MachineError {
     /// A snapshot was asked for in the middle of an access of the CPU.
     #[error("the CPU did not come to the end of an instruction within {0} instructions")]
     NotSettled(u64),
+    /// A snapshot of a machine with another kind of CPU.
+    #[error("the snapshot is of a CPU with signature {theirs:#x}, this one has {ours:#x}")]
+    OtherCpu {
+        /// The signature of the snapshot's CPU.
+        theirs: u32,
+        /// The signature of this machine's.
+        ours: u32,
+    },
     /// A snapshot of another machine.
     #[error("the snapshot is of a machine with {theirs} bytes of RAM, this one has {ours}")]
     OtherMachine {

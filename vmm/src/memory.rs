@@ -70,13 +70,13 @@ impl GuestRam {
     ///
     /// # Errors
     ///
-    /// A size that no machine can have, or a mapping that the host refuses.
+    /// A mapping that the host refuses.
+    ///
+    /// # Panics
+    ///
+    /// When `size` is not whole pages: whoever reads the image checks its size.
     pub fn from_image(image: File, offset: u64, size: usize) -> Result<Self, MemoryError> {
-        let mib = size / (1024 * 1024);
-        let known = u32::try_from(mib).is_ok_and(|mib| RAM_MIB.contains(&mib));
-        if !known || !size.is_multiple_of(1024 * 1024) {
-            return Err(MemoryError::Size { mib: mib as u64 });
-        }
+        assert!(size.is_multiple_of(PAGE_SIZE), "RAM is whole pages");
         Self::build(size, Some((image, offset)))
     }
 

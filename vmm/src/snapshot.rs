@@ -50,6 +50,10 @@ pub struct MachineState {
     pub idle: VirtualTime,
     /// The engine that the state is of; the other one can go on from it too.
     pub engine: EngineKind,
+    /// The kind of CPU that the state is of ([`Engine::signature`]).
+    ///
+    /// [`Engine::signature`]: crate::engine::Engine::signature
+    pub signature: u32,
 }
 
 /// The pages that a snapshot holds itself.

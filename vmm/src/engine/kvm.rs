@@ -199,6 +199,10 @@ impl Engine for KvmVcpu {
         EngineKind::Kvm
     }
 
+    fn signature(&self) -> u32 {
+        self.model.signature()
+    }
+
     fn elapsed(&self) -> VirtualTime {
         self.elapsed
     }

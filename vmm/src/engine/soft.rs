@@ -12,6 +12,7 @@ use crate::time::VirtualTime;
 #[derive(Debug)]
 pub struct SoftVcpu {
     cpu: Cpu,
+    model: CpuModel,
 }
 
 /// Bytes of a page, in the type that the CPU counts them in.
@@ -23,6 +24,7 @@ impl SoftVcpu {
     pub fn new(model: CpuModel) -> Self {
         Self {
             cpu: Cpu::new(model),
+            model,
         }
     }
 }
@@ -35,6 +37,10 @@ fn lend(ram: &GuestRam) -> Memory<'_> {
 impl Engine for SoftVcpu {
     fn kind(&self) -> EngineKind {
         EngineKind::Soft
+    }
+
+    fn signature(&self) -> u32 {
+        self.model.signature()
     }
 
     fn elapsed(&self) -> VirtualTime {

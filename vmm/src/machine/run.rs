@@ -62,6 +62,10 @@ pub enum Outcome {
     TripleFault,
     /// The guest halted, and nothing can wake it.
     IdleForever,
+    /// The guest spent what it had, or idles for ever, with the virtio-vsock
+    /// device out of order: it has broken the device's rings and not reset it
+    /// (`DEVICE_NEEDS_RESET`), so nothing it waits for can come.
+    DeviceStuck,
     /// The guest did what the engine leaves out.
     Unsupported {
         /// What that is.
@@ -95,6 +99,7 @@ impl Outcome {
             Self::Reset { .. } => "reset",
             Self::TripleFault => "triple-fault",
             Self::IdleForever => "idle-forever",
+            Self::DeviceStuck => "device-stuck",
             Self::Unsupported { .. } => "unsupported",
             Self::Breakpoint { .. } => "breakpoint",
             Self::Watch { .. } => "watch",
@@ -148,13 +153,25 @@ impl Machine {
             }
             let slice = match self.slice(&end) {
                 Ok(slice) => slice,
-                Err(outcome) => return Ok(outcome),
+                Err(outcome) => return Ok(self.explain(outcome)),
             };
             let exit = self.engine.run(&self.ram, slice)?;
             look = matches!(exit, Exit::MmioWrite { .. });
             if let Some(outcome) = self.serve(exit, &end)? {
-                return Ok(outcome);
+                return Ok(self.explain(outcome));
             }
+        }
+    }
+
+    /// Says why a guest came to nothing, where the machine knows.
+    fn explain(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Budget | Outcome::TimeUp | Outcome::IdleForever
+                if self.devices.vsock.is_out_of_order() =>
+            {
+                Outcome::DeviceStuck
+            }
+            other => other,
         }
     }
 

@@ -83,12 +83,7 @@ impl Machine {
     ///
     /// A snapshot of a machine of another size, or the host failed.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Restored, MachineError> {
-        if snapshot.ram_size() != self.ram.size() {
-            return Err(MachineError::OtherMachine {
-                theirs: snapshot.ram_size(),
-                ours: self.ram.size(),
-            });
-        }
+        self.check_kind(snapshot)?;
         self.engine.collect_dirty(&self.ram)?;
         let pages = match &self.base {
             Some(base) if base.is(snapshot) => self.copy_in(snapshot, self.ram.dirty().written()),
@@ -104,6 +99,19 @@ impl Machine {
         self.restore_state(snapshot.state())?;
         self.start_from(snapshot);
         Ok(Restored { pages })
+    }
+
+    /// Whether `snapshot` is of a machine like this one.
+    fn check_kind(&self, snapshot: &Snapshot) -> Result<(), MachineError> {
+        let (theirs, ours) = (snapshot.ram_size(), self.ram.size());
+        if theirs != ours {
+            return Err(MachineError::OtherMachine { theirs, ours });
+        }
+        let (theirs, ours) = (snapshot.state().signature, self.engine.signature());
+        if theirs != ours {
+            return Err(MachineError::OtherCpu { theirs, ours });
+        }
+        Ok(())
     }
 
     fn copy_in(
@@ -145,6 +153,7 @@ impl Machine {
             devices: self.devices.save(),
             idle: self.idle,
             engine: self.engine.kind(),
+            signature: self.engine.signature(),
         })
     }
 
@@ -171,6 +180,7 @@ impl Machine {
         let snapshot = file.snapshot();
         let ram = GuestRam::from_image(file.file()?, file.ram_offset(), snapshot.ram_size())?;
         let mut machine = Self::with_ram(engine, config, ram);
+        machine.check_kind(&snapshot)?;
         machine.restore_state(snapshot.state())?;
         machine.start_from(&snapshot);
         Ok((machine, snapshot))

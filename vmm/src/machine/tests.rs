@@ -8,6 +8,8 @@ use crate::engine::soft::SoftVcpu;
 use crate::memory::PageNumber;
 use crate::snapshot::file::{FileError, Identity, SnapshotFile};
 
+mod devices;
+
 const CODE: GuestAddress = GuestAddress(0x10_0000);
 
 fn machine(code: &[u8]) -> Machine {

@@ -10,6 +10,7 @@
 //! maps it copy-on-write. The header is checksummed, and holds the checksums of
 //! the other two parts. A file is written beside its place and renamed into it.
 
+mod header;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
 
@@ -22,23 +23,15 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+pub use self::header::{HEADER_SIZE, MAGIC, VERSION};
+use self::header::{Header, MACHINES, RAM_OFFSET, RamSizes, check_header};
+
 use super::{MachineState, Page, Pages, Snapshot, ZERO_PAGE};
 use crate::bus::DevicesState;
 use crate::engine::EngineKind;
-use crate::layout::{PAGE_SIZE, RAM_MIB};
+use crate::layout::PAGE_SIZE;
 use crate::memory::PageNumber;
 use crate::time::VirtualTime;
-
-/// First bytes of every snapshot file.
-pub const MAGIC: [u8; 8] = *b"latefork";
-/// Version of this layout and of every state in it. Raised by each change.
-pub const VERSION: u32 = 1;
-/// Bytes of the header.
-pub const HEADER_SIZE: usize = 128;
-/// Where RAM begins.
-const RAM_OFFSET: u64 = PAGE_SIZE as u64;
-/// Most bytes of states and the writer's own: refuses a header that lies.
-const TAIL_LIMIT: u64 = 64 << 20;
 
 /// What a snapshot was made of. A file of another identity is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,18 +101,6 @@ pub enum FileError {
     },
 }
 
-/// The header's fields, in their order in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
-    version: u32,
-    inputs: u128,
-    ram_size: u64,
-    ram_hash: u64,
-    state_size: u64,
-    extra_size: u64,
-    tail_hash: u64,
-}
-
 /// CPU and devices as they lie in the file.
 #[derive(Serialize, Deserialize)]
 struct StateRecord {
@@ -127,6 +108,7 @@ struct StateRecord {
     devices: DevicesState,
     idle: VirtualTime,
     engine: EngineKind,
+    signature: u32,
 }
 
 impl MachineState {
@@ -137,6 +119,7 @@ impl MachineState {
             devices: self.devices.clone(),
             idle: self.idle,
             engine: self.engine,
+            signature: self.signature,
         };
         // Plain data into memory: neither a type nor a writer that can fail.
         postcard::to_stdvec(&record).unwrap_or_default()
@@ -151,58 +134,8 @@ impl MachineState {
             devices: record.devices,
             idle: record.idle,
             engine: record.engine,
+            signature: record.signature,
         })
-    }
-}
-
-impl Header {
-    fn to_bytes(self) -> [u8; HEADER_SIZE] {
-        let mut bytes = Vec::with_capacity(HEADER_SIZE);
-        bytes.extend(MAGIC);
-        bytes.extend(self.version.to_le_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(self.inputs.to_le_bytes());
-        for field in [
-            self.ram_size,
-            self.ram_hash,
-            self.state_size,
-            self.extra_size,
-            self.tail_hash,
-        ] {
-            bytes.extend(field.to_le_bytes());
-        }
-        bytes.resize(HEADER_SIZE - 8, 0);
-        let hash = xxh3_64(&bytes);
-        bytes.extend(hash.to_le_bytes());
-        bytes.try_into().unwrap_or([0; HEADER_SIZE])
-    }
-
-    /// The sizes of the file's parts added up, if they are ones that it can have.
-    fn file_size(&self) -> Option<u64> {
-        let mib = u64::from(*RAM_MIB.start())..=u64::from(*RAM_MIB.end());
-        let tail = self.state_size.checked_add(self.extra_size)?;
-        let sound = self.ram_size.is_multiple_of(1 << 20)
-            && mib.contains(&(self.ram_size >> 20))
-            && tail <= TAIL_LIMIT;
-        sound.then_some(RAM_OFFSET + self.ram_size + tail)
-    }
-}
-
-/// Reads fields one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let mut field = [0; N];
-        if let Some((head, tail)) = self.0.split_at_checked(N) {
-            field.copy_from_slice(head);
-            self.0 = tail;
-        }
-        field
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.take())
     }
 }
 
@@ -307,6 +240,10 @@ impl SnapshotFile {
     ///
     /// What is wrong with the file, in one line.
     pub fn open(path: &Path, identity: &Identity) -> Result<Self, FileError> {
+        Self::open_sized(path, identity, &MACHINES)
+    }
+
+    fn open_sized(path: &Path, identity: &Identity, sizes: &RamSizes) -> Result<Self, FileError> {
         let failed = |source| FileError::Io {
             path: path.to_path_buf(),
             source,
@@ -317,7 +254,7 @@ impl SnapshotFile {
         }
         let checked = map(&file).map_err(failed)?;
         let header = check_header(&checked, path, identity)?;
-        let (state, extra) = check_parts(&checked, &header, path)?;
+        let (state, extra) = check_parts(&checked, &header, path, sizes)?;
         // The checksum has touched every page; a new mapping holds only those
         // that restores will read.
         drop(checked);
@@ -367,55 +304,12 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-fn check_header(bytes: &[u8], path: &Path, identity: &Identity) -> Result<Header, FileError> {
-    let path = || path.to_path_buf();
-    if !bytes.starts_with(&MAGIC) {
-        return Err(FileError::Foreign { path: path() });
-    }
-    let Some(header) = bytes.get(..HEADER_SIZE) else {
-        return Err(FileError::Truncated {
-            path: path(),
-            found: bytes.len() as u64,
-            wanted: HEADER_SIZE as u64,
-        });
-    };
-    let mut fields = Fields(&header[MAGIC.len()..]);
-    let version = u32::from_le_bytes(fields.take());
-    // The version comes first: the rest may lie elsewhere in another one.
-    if version != VERSION {
-        return Err(FileError::Version {
-            path: path(),
-            found: version,
-        });
-    }
-    let (body, hash) = header.split_at(HEADER_SIZE - 8);
-    if xxh3_64(body).to_le_bytes() != hash {
-        return Err(FileError::Corrupted {
-            path: path(),
-            part: "header",
-        });
-    }
-    let _reserved: [u8; 4] = fields.take();
-    let header = Header {
-        version,
-        inputs: u128::from_le_bytes(fields.take()),
-        ram_size: fields.u64(),
-        ram_hash: fields.u64(),
-        state_size: fields.u64(),
-        extra_size: fields.u64(),
-        tail_hash: fields.u64(),
-    };
-    if header.inputs != identity.inputs {
-        return Err(FileError::Stale { path: path() });
-    }
-    Ok(header)
-}
-
 /// Checks RAM and the tail; returns the machine's state and the writer's bytes.
 fn check_parts(
     bytes: &[u8],
     header: &Header,
     path: &Path,
+    sizes: &RamSizes,
 ) -> Result<(MachineState, Vec<u8>), FileError> {
     let malformed = |reason: String| FileError::Malformed {
         path: path.to_path_buf(),
@@ -426,7 +320,7 @@ fn check_parts(
         part,
     };
     let wanted = header
-        .file_size()
+        .file_size(sizes)
         .ok_or_else(|| malformed("its header names sizes that no snapshot has".into()))?;
     if bytes.len() as u64 != wanted {
         return Err(FileError::Truncated {

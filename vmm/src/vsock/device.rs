@@ -9,7 +9,8 @@ use super::packet::{HEADER_LEN, HEADER_SIZE, Header, Operation};
 use crate::device::{MmioDevice, Persist, StateError};
 use crate::memory::GuestRam;
 use crate::virtio::{
-    Chain, Direction, Identity, Misuse, Popped, RegisterWrite, Transport, TransportState,
+    Chain, DeviceStatus, Direction, Identity, Misuse, Popped, RegisterWrite, Transport,
+    TransportState,
 };
 
 /// Queue of packets to the guest (section 5.10.2).
@@ -94,6 +95,11 @@ impl VirtioVsock {
     /// The registers and queues, for reports: status, counters of misuse.
     pub fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// Whether the guest has broken the rings and not reset the device since.
+    pub fn is_out_of_order(&self) -> bool {
+        self.transport.status().has(DeviceStatus::NEEDS_RESET)
     }
 
     /// Whether the state is whole without what waits in guest memory: no packet

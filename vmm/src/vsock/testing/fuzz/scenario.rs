@@ -1,5 +1,6 @@
 //! What a hostile guest and a clumsy embedding program do, decoded from bytes.
 
+use std::fmt;
 use std::net::Shutdown;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -169,6 +170,14 @@ impl Scenario {
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut input = Unstructured::new(bytes);
         Self::arbitrary(&mut input).unwrap_or(Self { steps: Vec::new() })
+    }
+}
+
+/// One line a step: how people read a seed, whose bytes mean nothing to them.
+impl fmt::Display for Scenario {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut steps = self.steps.iter();
+        steps.try_for_each(|step| writeln!(out, "{step:?}"))
     }
 }
 
