@@ -24,6 +24,8 @@ impl Place {
         Command::new(env!("CARGO_BIN_EXE_latefork"))
             .arg("boot")
             .args(arguments)
+            // Another one would say first why it is not KVM.
+            .args(["--engine", "soft"])
             .current_dir(self.0.path())
             .output()
             .unwrap()
@@ -113,14 +115,52 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
-fn memory_out_of_range_is_refused_with_the_range() {
+fn numbers_out_of_range_are_refused_with_the_range() {
     let place = Place::new();
-    for mib in ["0", "15", "513", "-1", "lots"] {
-        let output = place.boot(&[&format!("--memory={mib}")]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(mib), "{said}");
+    for (mib, word) in [
+        ("0", "16 to 512"),
+        ("15", "16 to 512"),
+        ("513", "16 to 512"),
+        ("-1", "no number"),
+        ("lots", "no number"),
+    ] {
+        refused(&place.boot(&[&format!("--memory={mib}")]), &[mib, word]);
     }
+    for (date, word) in [("soon", "neither"), ("253402300800", "9999")] {
+        refused(&place.boot(&[&format!("--date={date}")]), &[date, word]);
+    }
+}
+
+/// A bzImage of a 64-bit kernel says so in its header (`xloadflags`).
+#[test]
+fn a_64_bit_kernel_is_refused_as_bzimage_too() {
+    let mut image = vec![0; 8192];
+    // One sector of set-up code, "HdrS", version 2.15, XLF_KERNEL_64
+    // (Documentation/arch/x86/boot.rst).
+    image[0x1f1] = 1;
+    image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x206..0x208].copy_from_slice(&[15, 2]);
+    image[0x211] = 1;
+    image[0x236] = 1;
+    let place = Place::new();
+    let kernel = place.file("wide", &image);
+    let output = place.boot(&["--kernel", text(&kernel), "--initramfs", "none"]);
+    refused(&output, &["wide", "64-bit", "ARCH=i386"]);
+}
+
+#[test]
+fn a_guest_that_never_gets_ready_has_no_snapshot() {
+    let place = Place::new();
+    let kernel = place.file("kernel", &elf(1, 3));
+    let output = Command::new(env!("CARGO_BIN_EXE_latefork"))
+        .args(["snapshot", "--kernel", text(&kernel), "--initramfs", "none"])
+        .args(["--engine", "soft", "--output", "ready.snapshot"])
+        .current_dir(place.0.path())
+        .output()
+        .unwrap();
+    refused(&output, &["kernel", "did not get ready", "idle-forever"]);
+    assert!(!place.0.path().join("ready.snapshot").exists());
 }
 
 #[test]
