@@ -244,11 +244,9 @@ impl Core {
     /// anything: nothing has to be looked at between the two.
     #[inline(always)]
     fn goes_on_after(&self, op: &Op) -> bool {
-        !self.halted
-            && !self.needs_single_steps()
-            && !(self.interrupt_line && self.interrupts_enabled())
-            && self.code.written.is_empty()
-            && self.retired_at(op) + 1 < self.deadline
+        let waiting = self.interrupt_line && self.interrupts_enabled();
+        let stops = waiting || self.halted || self.needs_single_steps();
+        !stops && self.code.written.is_empty() && self.retired_at(op) + 1 < self.deadline
     }
 
     /// Whether a host breakpoint is in the linear addresses of a block at EIP.
