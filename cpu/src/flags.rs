@@ -73,24 +73,16 @@ const AUX_SIGN: u32 = 1;
 impl LazyFlags {
     /// The flags with the bits of an EFLAGS image; other bits are ignored.
     pub(crate) fn from_bits(eflags: u32) -> Self {
-        let result = u32::from(eflags & ZF == 0);
-        let mut aux = 0;
-        if eflags & CF != 0 {
-            aux |= AUX_CF;
-        }
-        if (eflags & CF != 0) != (eflags & OF != 0) {
-            aux |= AUX_PARTIAL;
-        }
-        if eflags & AF != 0 {
-            aux |= AUX_AF;
-        }
-        if eflags & SF != 0 {
-            aux |= AUX_SIGN;
-        }
-        // The parity of `result` is even only for zero.
-        if (eflags & PF != 0) != (result == 0) {
-            aux |= 1 << 8;
-        }
+        // The result is 0 or 1, so its own parity is even only if ZF is set.
+        let result = !eflags >> 6 & 1;
+        let carry = eflags & CF;
+        let overflow = eflags >> 11 & 1;
+        let parity = (eflags >> 2 ^ eflags >> 6) & 1;
+        let aux = carry << 31
+            | (carry ^ overflow) << 30
+            | (eflags & AF) >> 1
+            | parity << 8
+            | eflags >> 7 & AUX_SIGN;
         Self { result, aux }
     }
 

@@ -324,9 +324,16 @@ impl Core {
     /// Loads a segment register, hidden part and all, without checks. The
     /// handler must return [`crate::op::Flow::End`] if `Core::mode` changed.
     pub(crate) fn set_segment(&mut self, which: u8, segment: Segment) {
-        self.segments[which as usize % 6] = segment;
-        self.update_window(which as usize % 6);
-        self.update_mode_bits();
+        let which = which as usize % 6;
+        let old = std::mem::replace(&mut self.segments[which], segment);
+        // Windows and mode come from the rest; between the rings of a system
+        // with flat segments nothing else changes.
+        let ignored = attr::DPL | attr::ACCESSED;
+        let range = |of: &Segment| (of.base, of.limit, of.attributes & !ignored);
+        if range(&old) != range(&segment) {
+            self.update_window(which);
+            self.update_mode_bits();
+        }
     }
 
     /// Sets the current privilege level.

@@ -106,7 +106,7 @@ fn pop_flags(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Result<Flow, Rais
     if !core.protected() || core.cpl == 0 {
         changed |= flags::IOPL;
     }
-    let before = core.eflags();
+    let before = core.system_flags;
     core.set_eflags(before & !(changed | flags::RF) | value & changed);
     // Only a newly set IF or TF makes the run loop look up.
     let news = core.system_flags & !before & (flags::IF | flags::TF);

@@ -326,7 +326,7 @@ impl Core {
         ) {
             cleared |= flags::IF;
         }
-        self.set_eflags(self.eflags() & !cleared);
+        self.system_flags &= !cleared;
         Ok(())
     }
 

@@ -142,7 +142,7 @@ impl Core {
                 changed |= flags::VIF | flags::VIP;
             }
         }
-        self.set_eflags(self.eflags() & !changed | eflags & changed);
+        self.set_eflags(self.system_flags & !changed | eflags & changed);
         // While instructions run alone, RF must outlive this one.
         self.keep_resume = self.stepping && self.system_flags & flags::RF != 0;
     }
