@@ -127,7 +127,18 @@ pub(super) fn memory(scenario: &Scenario) -> Vec<u8> {
         );
     }
     image.put(CODE, &scenario.code);
+    put_jump_back(&mut image, scenario.code.len());
     image.0
+}
+
+/// A jump behind the code to its start: what runs off its end goes round, and
+/// does not decode empty memory. (A 16-bit segment takes two of the four bytes
+/// of displacement and lands two bytes before the code.)
+fn put_jump_back(image: &mut Image, len: usize) {
+    let back = i32::try_from(len + 5).map_or(0, i32::wrapping_neg);
+    let end = CODE + u32::try_from(len).expect("at most CODE_BYTES");
+    image.put(end, &[0xE9]);
+    image.put(end + 1, &back.to_le_bytes());
 }
 
 /// Handlers go on one byte behind what faulted, so that every byte of the
