@@ -1,7 +1,7 @@
 //! `latefork reproducer`: a program as one C file, for any i386 machine with
 //! such a kernel, without this harness.
 //!
-//! The file needs no C library: `gcc -m32 -nostdlib -static` makes a program
+//! The file needs no C library: `gcc -m32 -march=i586 -nostdlib -static …` makes a program
 //! that runs as root, or as /init. It maps memory where the harness does, serves
 //! the four FUSE files itself, and prints what came of each call.
 

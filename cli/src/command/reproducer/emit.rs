@@ -70,8 +70,8 @@ pub(super) fn c_file(program: &Program, name: &str, number: u32) -> Result<Strin
 fn header(program: &Program, name: &str) -> String {
     let mut text = format!(
         "/*\n * {name}, written by `latefork reproducer`.\n *\n\
-         \x20*   gcc -m32 -O1 -nostdlib -static -ffreestanding -fno-stack-protector -fno-pic \\\n\
-         \x20*       -fno-strict-aliasing -o reproducer THIS.c\n *\n\
+         \x20*   gcc -m32 -march=i586 -O1 -nostdlib -static -ffreestanding -fno-pic \\\n\
+         \x20*       -fno-stack-protector -fno-strict-aliasing -o reproducer THIS.c\n *\n\
          \x20* Run it as root, or as /init, on an i386 kernel with the call; look at the\n\
          \x20* kernel's log. It makes files in /t, and mounts FUSE at /f where it needs that.\n"
     );

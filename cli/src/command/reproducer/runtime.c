@@ -956,7 +956,7 @@ void start(const u32 *stack)
 		sys4(114, server, 0, 0, 0);
 	}
 	if (pid == 1)
-		sys4(88, 0xfee1dead, 672274793, 0x4321fedc, 0);
+		sys4(88, 0xfee1dead, 672274793, 0x01234567, 0);
 	sys1(252, 0);
 }
 

@@ -13,7 +13,14 @@ fn compile(source: &str) {
     let file = folder.path().join("reproducer.c");
     std::fs::write(&file, source).unwrap();
     let output = Command::new("gcc")
-        .args(["-m32", "-O1", "-nostdlib", "-static", "-ffreestanding"])
+        .args([
+            "-m32",
+            "-march=i586",
+            "-O1",
+            "-nostdlib",
+            "-static",
+            "-ffreestanding",
+        ])
         .args(["-fno-stack-protector", "-fno-pic", "-fno-strict-aliasing"])
         .args([
             "-Werror=implicit-function-declaration",
