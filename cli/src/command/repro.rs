@@ -1,5 +1,7 @@
 //! `latefork repro`: kept programs, run again and compared with their records.
 
+mod bless;
+mod check;
 mod oops;
 mod timeline;
 
@@ -10,12 +12,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use latefork_harness::mutate::{self, Bias};
 use latefork_harness::replay::artifact::programs;
-use latefork_harness::replay::regression::{Expectations, Expected, FLAVOURS};
-use latefork_harness::replay::sidecar::write_whole;
-use latefork_harness::replay::{Artifact, Outcome, Record, Replay, Sidecar, replay};
+use latefork_harness::replay::regression::FLAVOURS;
+use latefork_harness::replay::{Artifact, Outcome, Record, Replay, replay};
 use latefork_wire::program::{MAX_BYTES, Program};
 use serde::Serialize;
 
+use self::check::Check;
 use crate::lab::{Lab, LabOptions, Station, Wanted};
 use crate::report;
 
@@ -70,18 +72,6 @@ impl FlavourChoice {
             Self::Hardened => "hardened",
         }
     }
-}
-
-/// What a run is compared with.
-enum Check {
-    /// Everything, as recorded on the same image.
-    Run(Box<Sidecar>),
-    /// Verdict and signatures.
-    Header(Expected),
-    /// That there is no finding.
-    NoFinding,
-    /// Nothing is recorded.
-    Nothing,
 }
 
 /// What came of the comparison.
@@ -190,7 +180,7 @@ fn without(error: &anyhow::Error, path: &Path) -> String {
 fn one(lab: &mut Lab, options: &Options, path: &Path, reports: &mut Vec<Report>) -> Result<Worst> {
     let artifact = Artifact::read(path)?;
     if options.bless {
-        return bless(lab, options, &artifact);
+        return bless::bless(lab, options, &artifact);
     }
     let unrecorded = artifact.record == Record::None;
     let mut worst = Worst::Reproduced;
@@ -303,88 +293,6 @@ pub(crate) fn random_program(seed: u32) -> Program {
     Program::decode(&bytes[..size])
 }
 
-impl Check {
-    /// Compares; whether there was something to compare with.
-    fn apply(
-        &self,
-        station: &Station,
-        outcome: &Outcome,
-        differences: &mut Vec<String>,
-        notes: &mut Vec<String>,
-    ) -> bool {
-        match self {
-            Self::Run(sidecar) => {
-                compare_run(sidecar, station, outcome, differences, notes);
-                true
-            }
-            Self::Header(expected) => {
-                if !expected.is_met(outcome) {
-                    differences.extend(unlike(&expected.verdict, &expected.signatures, outcome));
-                }
-                true
-            }
-            Self::NoFinding => {
-                if outcome.verdict == "finding" {
-                    differences.push("a seed has no finding on hardened".to_owned());
-                }
-                true
-            }
-            Self::Nothing => false,
-        }
-    }
-}
-
-fn compare_run(
-    sidecar: &Sidecar,
-    station: &Station,
-    outcome: &Outcome,
-    differences: &mut Vec<String>,
-    notes: &mut Vec<String>,
-) {
-    let recorded = &sidecar.outcome;
-    if !recorded.agrees(outcome) {
-        differences.extend(unlike(&recorded.verdict, &recorded.signatures, outcome));
-    }
-    let (then, now) = (&sidecar.setting, &station.setting);
-    let not_compared = "so instruction count and memory hash are not compared";
-    if then.engine != now.engine {
-        notes.push(format!(
-            "recorded on {}, run on {}, {not_compared}",
-            then.engine, now.engine
-        ));
-    } else if then.image != now.image {
-        notes.push(format!(
-            "recorded on image {}, run on {}, {not_compared}",
-            then.image, now.image
-        ));
-    } else {
-        if recorded.instructions != outcome.instructions {
-            differences.push(format!("recorded {} instructions", recorded.instructions));
-        }
-        if recorded.memory_hash != outcome.memory_hash {
-            differences.push(format!("recorded memory {}", recorded.memory_hash));
-        }
-    }
-}
-
-/// What verdict and signatures have and lack.
-fn unlike(verdict: &str, signatures: &[String], outcome: &Outcome) -> Vec<String> {
-    let mut differences = Vec::new();
-    if verdict != outcome.verdict {
-        differences.push(format!("recorded verdict {verdict}"));
-    }
-    let lacks = |signature: &&String| !outcome.signatures.contains(signature);
-    let is_new = |signature: &&String| !signatures.contains(signature);
-    let missing = signatures.iter().filter(lacks);
-    differences.extend(missing.map(|signature| format!("recorded, not seen: {signature}")));
-    let new = outcome.signatures.iter().filter(is_new);
-    differences.extend(new.map(|signature| format!("seen, not recorded: {signature}")));
-    if differences.is_empty() {
-        differences.push("recorded the same signatures in another order".to_owned());
-    }
-    differences
-}
-
 impl Report {
     fn new(
         station: &Station,
@@ -482,46 +390,4 @@ fn print(report: &Report, options: &Options) {
     section("program", &text);
     section("timeline", &report.timeline);
     section("kernel", &report.oops);
-}
-
-/// Writes what a regression gives on each flavour into its header.
-fn bless(lab: &mut Lab, options: &Options, artifact: &Artifact) -> Result<Worst> {
-    let Record::Regression(header) = &artifact.record else {
-        bail!("no regression: its header lacks `#: ordered: WHY` or `#: timed: WHY`");
-    };
-    let mut expected = Vec::new();
-    for flavour in FLAVOURS {
-        let wanted = lab.flavour(flavour);
-        let station = lab.open(&wanted)?;
-        let first = replay(&mut station.executor, &artifact.program)?.outcome;
-        for time in 2..=options.times {
-            let again = replay(&mut station.executor, &artifact.program)?.outcome;
-            if again != first {
-                bail!("not blessed: run {time} on {flavour} gave {}", line(&again));
-            }
-        }
-        expected.push(Expected::of(flavour, &first));
-    }
-    if header.expected == expected {
-        println!("{}: as it was", artifact.path.display());
-        return Ok(Worst::Reproduced);
-    }
-    println!("{}: blessed", artifact.path.display());
-    for (sign, side) in [("-", &header.expected), ("+", &expected)] {
-        let other = if sign == "-" {
-            &expected
-        } else {
-            &header.expected
-        };
-        for one in side.iter().filter(|one| !other.contains(one)) {
-            println!("  {sign} {} {}", one.flavour, one.verdict);
-            one.signatures
-                .iter()
-                .for_each(|s| println!("  {sign}   {s}"));
-        }
-    }
-    let text = std::fs::read_to_string(&artifact.path)?;
-    let text = Expectations::bless(&text, &expected);
-    write_whole(&artifact.path, text.as_bytes())?;
-    Ok(Worst::Reproduced)
 }

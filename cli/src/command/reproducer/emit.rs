@@ -10,8 +10,14 @@ use latefork_wire::op::{Op, OpIndex};
 use latefork_wire::program::{Ending, Program, Start};
 use latefork_wire::resolve::Resolved;
 
-/// What every file has.
-const RUNTIME: &str = include_str!("runtime.c");
+/// What every file has, in order.
+const RUNTIME: [&str; 5] = [
+    include_str!("runtime/calls.c"),
+    include_str!("runtime/objects.c"),
+    include_str!("runtime/fuse.c"),
+    include_str!("runtime/steps.c"),
+    include_str!("runtime/start.c"),
+];
 
 /// Something that only the harness can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +64,7 @@ impl Resolved for Cells {
 pub(super) fn c_file(program: &Program, name: &str, number: u32) -> Result<String, NotInC> {
     let mut text = header(program, name);
     text.push_str(&constants(program, number));
-    text.push_str(RUNTIME);
+    text.push_str(&RUNTIME.concat());
     text.push_str("\n/* ---- the program ------------------------------------------------ */\n\n");
     text.push_str(&setup(program));
     text.push_str(&spawn_all(program));
