@@ -118,8 +118,8 @@ unsafe extern "C" {
 }
 
 /// Makes present what every program touches, so that no run pays for these
-/// faults: the image, the stack of thread 0, the shared state up to the
-/// trace's start, the first slots.
+/// faults: the image, the stacks, the shared state up to the trace's start, the
+/// slots.
 pub fn touch_what_programs_use() {
     // SAFETY: only the addresses of the linker's symbols are taken.
     let (start, end) = unsafe {
@@ -131,8 +131,20 @@ pub fn touch_what_programs_use() {
     for page in (start & !(PAGE - 1)..end).step_by(PAGE as usize) {
         read_byte(page);
     }
-    let top = STACKS + STACK_BYTES;
-    for (from, pages) in [(top - 3 * PAGE, 3), (SHARED, 6), (CALLS, 2), (SCRATCH, 1)] {
+    let top = |thread: u32, pages: u32| {
+        let end = STACKS + thread * STACK_STRIDE + STACK_BYTES;
+        (end - pages * PAGE, pages)
+    };
+    let slots = CALLS_BYTES / PAGE;
+    for (from, pages) in [
+        top(0, 3),
+        top(1, 1),
+        top(2, 1),
+        top(3, 1),
+        (SHARED, 6),
+        (CALLS, slots),
+        (SCRATCH, 4),
+    ] {
         for page in 0..pages {
             let at = from + page * PAGE;
             write_byte(at, read_byte(at));
@@ -291,24 +303,33 @@ pub fn stage(at: u32, bytes: &[u8], lane: u32) {
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
         return;
     }
-    for (offset, byte) in bytes.iter().enumerate() {
+    // Asked once: a slow range lies in one page, or has another kind of page
+    // beside it.
+    let mut resident = None;
+    let mut offset = 0;
+    while let Some(byte) = bytes.get(offset) {
         let Some(address) = at.checked_add(offset as u32) else {
             return;
         };
+        let mut staged = 1;
         match ground(address) {
             Ground::Plain => write_byte(address, *byte),
             Ground::View(writable) => write_byte(writable, *byte),
             Ground::Slow { file, offset } => {
                 write_byte(SLOW_CONTENTS + file * PAGE + offset, *byte);
-                if is_resident(address) {
+                if *resident.get_or_insert_with(|| is_resident(address)) {
                     write_byte(address, *byte);
                 }
             }
             Ground::Map => {
-                put_guarded(address, &[*byte], lane);
+                // As far as the page goes: the next one may be there or not.
+                let room = (PAGE - address % PAGE) as usize;
+                staged = room.min(bytes.len() - offset);
+                put_guarded(address, &bytes[offset..offset + staged], lane);
             }
             Ground::Nothing => {}
         }
+        offset += staged;
     }
 }
 

@@ -12,7 +12,8 @@ use crate::helper::{self, Ask};
 use crate::interp::{Context, account, calls};
 use crate::shared::{Reporter, agent_error, get, set, shared};
 use crate::victim::{CHILD_ENDED, END_NOW, FINALS_WRITTEN, STEPS_DONE, WRITE_FINALS};
-use crate::{files, leak, sys, tasks, victim};
+use crate::tasks::{self, Life};
+use crate::{files, leak, sys, victim};
 
 /// Ticks that a program gets where the host names none: longer than the
 /// kernel's own hung-task check needs.
@@ -431,8 +432,7 @@ fn await_end(victim: u32, ticks: u32) -> Option<u32> {
 fn program_is_gone(victim: u32) -> bool {
     shared().threads.iter().all(|thread| {
         let runs = matches!(get(&thread.phase), 1 | 2);
-        let task = runs.then(|| tasks::look(victim, get(&thread.now)));
-        !matches!(task.flatten(), Some(task) if !matches!(task.state, b'Z' | b'X'))
+        !runs || tasks::life(victim, get(&thread.now)) != Life::Lives
     })
 }
 

@@ -112,12 +112,11 @@ fn publish(state: &CallState, phase: u32) {
 /// Writes only what the descriptor claims, so that nothing lies behind it.
 fn stage_arguments(context: Context, args: u32, values: &[u32; 6], call: &Call) {
     let claims = call.descriptor().map_or(6, |row| row.claims.min(6));
-    for (at, value) in values.iter().enumerate().take(usize::from(claims)) {
-        let Some(address) = args.checked_add(at as u32 * 4) else {
-            return;
-        };
-        memory::stage(address, &value.to_le_bytes(), context.lane());
+    let mut block = [0; 24];
+    for (bytes, value) in block.chunks_exact_mut(4).zip(values) {
+        bytes.copy_from_slice(&value.to_le_bytes());
     }
+    memory::stage(args, &block[..usize::from(claims) * 4], context.lane());
 }
 
 fn args_hash(op: OpIndex) -> u32 {

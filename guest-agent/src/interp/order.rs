@@ -9,6 +9,7 @@ use latefork_wire::trace::Detail;
 use super::{Context, Flow, calls, waited};
 use crate::shared::{Word, get, shared};
 use crate::sys;
+use crate::tasks::{self, Life};
 
 /// Sleeps of a tick until `done` or `ticks` are over.
 fn poll_ticks(ticks: u8, mut done: impl FnMut() -> bool) -> bool {
@@ -78,15 +79,15 @@ pub fn await_worker(context: Context, wait: &AwaitWorker) -> Flow {
     if tid == 0 || !shared().is_worker(tid) {
         return waited(context, true, 0);
     }
-    let mut state = None;
+    let mut life = Life::Lives;
     let gone = poll_ticks(wait.ticks, || {
-        state = super::table::task_state(tid);
-        matches!(state, None | Some(b'Z' | b'X'))
+        life = tasks::life(get(&shared().leader), tid);
+        life != Life::Lives
     });
     if gone {
         context.reporter().report(Detail::WorkerGone {
             id: tid,
-            zombie: u32::from(state.is_some()),
+            zombie: u32::from(life == Life::Zombie),
         });
     }
     waited(context, gone, tid)
