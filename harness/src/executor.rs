@@ -1,16 +1,22 @@
 //! Running programs: restore, send, run until the trace is whole.
 
-use latefork_cpu::Instructions;
+mod follow;
+
+use latefork_cpu::{Instructions, LinearAddr};
 use latefork_vmm::engine::Deadline;
 use latefork_vmm::layout::{COVERAGE_MAP, COVERAGE_SIZE};
 use latefork_vmm::machine::{Machine, MachineError, Outcome, RunLimits};
 use latefork_vmm::time::VirtualTime;
-use latefork_wire::frame::{Flavour, FrameKind, Hello, Refusal, RunOptions};
-use latefork_wire::program::Program;
+use latefork_wire::frame::{Flavour, FrameKind, Hello, Refusal, RunOptions, Teardown};
+use latefork_wire::op::{Op, Sig};
+use latefork_wire::program::{Ending as ProgramEnding, Program};
 use latefork_wire::trace::Event;
 
 use crate::link::{self, LinkError, Message};
 use crate::template::{Prepared, Template};
+
+pub use self::follow::{Cell, CellAccess, Watching};
+use self::follow::{Follower, Hit};
 
 /// What one execution may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +69,10 @@ pub struct Executor {
     machine: Machine,
     template: Template,
     budget: Budget,
+    /// The last run through `async`.
+    last: Option<(Program, RunOptions)>,
+    /// Whether the machine stands at its end, and not at a control run's.
+    stands: bool,
 }
 
 impl Executor {
@@ -72,6 +82,8 @@ impl Executor {
             machine: prepared.machine,
             template: prepared.template,
             budget,
+            last: None,
+            stands: false,
         }
     }
 
@@ -90,18 +102,31 @@ impl Executor {
         &mut self.machine
     }
 
-    /// A hash of the whole machine as the last execution left it, brought to
-    /// the end of the instruction that it stopped in.
+    /// The instruction at which `async` begins in the kernel; `None` where the
+    /// image has no symbols. Without it schedules are ignored.
+    pub fn async_entry(&self) -> Option<LinearAddr> {
+        self.template.async_entry()
+    }
+
+    /// A hash of the whole machine as the last run through `async` left it,
+    /// brought to the end of the instruction that it stopped in. If a control
+    /// run came after it, the program runs once more.
     ///
     /// # Errors
     ///
     /// The host failed.
     pub fn hash(&mut self) -> Result<u64, MachineError> {
+        if !self.stands
+            && let Some((program, options)) = self.last.take()
+        {
+            self.run_with(&program, &options)?;
+        }
         self.machine.settle()?;
         self.machine.hash()
     }
 
-    /// Runs `program` through `async`, or as the control run.
+    /// Runs `program` through `async`, or as the control run. Its end is played
+    /// only where the program says something of it ([`teardown`]).
     ///
     /// # Errors
     ///
@@ -109,6 +134,7 @@ impl Executor {
     pub fn run(&mut self, program: &Program, flavour: Flavour) -> Result<Execution, MachineError> {
         let options = RunOptions {
             flavour,
+            teardown: teardown(program),
             ..RunOptions::default()
         };
         self.run_with(program, &options)
@@ -126,40 +152,111 @@ impl Executor {
         options: &RunOptions,
     ) -> Result<Execution, MachineError> {
         if options.flavour != Flavour::Control {
-            return self.execute(program, options);
+            return Ok(self.follow(program, options, Watching::Nothing)?.0);
         }
         let mut coverage = vec![0; COVERAGE_SIZE];
         self.machine.ram().read(COVERAGE_MAP, &mut coverage)?;
-        let execution = self.execute(program, options)?;
+        let (execution, _) = self.follow(program, options, Watching::Nothing)?;
         self.machine.ram().write(COVERAGE_MAP, &coverage)?;
         Ok(execution)
     }
 
-    fn execute(
+    /// As [`Self::run`] through `async`, and says what the kernel did to the
+    /// cells of its calls: nothing on an engine that cannot watch.
+    ///
+    /// # Errors
+    ///
+    /// The host failed; a guest that fails is an [`Ending`].
+    pub fn run_watched(
+        &mut self,
+        program: &Program,
+    ) -> Result<(Execution, Vec<CellAccess>), MachineError> {
+        let options = RunOptions {
+            teardown: teardown(program),
+            ..RunOptions::default()
+        };
+        self.follow(program, &options, Watching::Cells)
+    }
+
+    /// Runs `program` through `async` and lets `look` see the machine after
+    /// every `every` instructions, and at the end.
+    ///
+    /// # Errors
+    ///
+    /// The host failed.
+    pub fn sample(
+        &mut self,
+        program: &Program,
+        every: Instructions,
+        look: &mut dyn FnMut(&mut Machine),
+    ) -> Result<(), MachineError> {
+        let options = RunOptions {
+            teardown: teardown(program),
+            ..RunOptions::default()
+        };
+        self.stands = false;
+        self.machine.restore(self.template.snapshot())?;
+        let id = self.template.connection();
+        let last = self.machine.retired().0 + self.budget.instructions;
+        let sent = link::send_run(self.machine.vsock_mut(), id, &options, program);
+        let mut goes_on = sent.is_ok();
+        look(&mut self.machine);
+        while goes_on && self.machine.retired().0 < last {
+            let limits = RunLimits::instructions(every.0);
+            let mut came = false;
+            let outcome = self.machine.run_until(&limits, &mut |host| {
+                came = !matches!(link::receive(host, id), Ok(None));
+                came
+            })?;
+            look(&mut self.machine);
+            goes_on = !came && (outcome == Outcome::Budget || is_mere_complaint(outcome));
+        }
+        Ok(())
+    }
+
+    fn follow(
         &mut self,
         program: &Program,
         options: &RunOptions,
-    ) -> Result<Execution, MachineError> {
+        watching: Watching,
+    ) -> Result<(Execution, Vec<CellAccess>), MachineError> {
+        self.stands = options.flavour == Flavour::Async;
+        if self.stands {
+            self.last = Some((program.clone(), *options));
+        }
         self.machine.restore(self.template.snapshot())?;
         let before = self.machine.retired().0;
         let id = self.template.connection();
         let sent = link::send_run(self.machine.vsock_mut(), id, options, program);
+        let mut accesses = Vec::new();
         let (ending, events) = match sent {
-            Ok(()) => self.run_until_trace()?,
+            Ok(()) => {
+                let entry = self.template.async_entry();
+                let mut follower = Follower::start(&mut self.machine, program, entry, watching);
+                let came = self.run_until_trace(&mut follower);
+                if let Some(follower) = follower {
+                    accesses = follower.stop(&mut self.machine);
+                }
+                came?
+            }
             Err(error) => (Ending::AgentLost(error), Vec::new()),
         };
         let console = self.machine.take_console();
-        Ok(Execution {
+        let execution = Execution {
             ending,
             events,
             console: String::from_utf8_lossy(&console).into_owned(),
             instructions: self.machine.retired().0 - before,
-        })
+        };
+        Ok((execution, accesses))
     }
 
     /// Runs until the trace is there. The kernel also ends a run to say that it
     /// has complained; it goes on after that, and so does the run.
-    fn run_until_trace(&mut self) -> Result<(Ending, Vec<Event>), MachineError> {
+    fn run_until_trace(
+        &mut self,
+        follower: &mut Option<Follower<'_>>,
+    ) -> Result<(Ending, Vec<Event>), MachineError> {
         let id = self.template.connection();
         let last = self.machine.retired().0 + self.budget.instructions;
         let end = self.machine.now() + self.budget.time;
@@ -176,11 +273,56 @@ impl Executor {
             })?;
             match said {
                 Ok(None) if is_mere_complaint(outcome) => {}
+                Ok(None) if attend(follower.as_mut(), &mut self.machine, outcome) => {}
                 Ok(None) => return Ok((Ending::Machine(outcome), Vec::new())),
                 Ok(Some(message)) => return Ok(ending_of(message)),
                 Err(error) => return Ok((Ending::AgentLost(error), Vec::new())),
             }
         }
+    }
+}
+
+/// Whether the victim's end is played out. That takes as long as many a program,
+/// so it is done where the program says how it ends, or has to do with its end:
+/// that is what P10 and P13 are about. A program that dies is cleaned up anyway.
+pub fn teardown(program: &Program) -> Teardown {
+    let setup = &program.setup;
+    let says = setup.ending != ProgramEnding::ExitGroup || setup.code != 0;
+    let ends = program.steps.iter().any(|step| match &step.op {
+        Op::Exit(_) | Op::ExitGroup(_) | Op::Exec(_) | Op::Ptrace(_) => true,
+        Op::Send(send) => matches!(send.sig, Sig::Stop | Sig::Tstp),
+        _ => false,
+    });
+    match says || ends {
+        true => Teardown::Full,
+        false => Teardown::Leave,
+    }
+}
+
+/// Serves what the follower waits for; whether the run goes on.
+fn attend(follower: Option<&mut Follower<'_>>, machine: &mut Machine, outcome: Outcome) -> bool {
+    match (follower, outcome) {
+        (Some(follower), Outcome::Breakpoint { address }) => {
+            follower.at_breakpoint(machine, address);
+            true
+        }
+        (
+            Some(follower),
+            Outcome::Watch {
+                watch,
+                address,
+                access,
+            },
+        ) => {
+            let hit = Hit {
+                watch,
+                address,
+                access,
+            };
+            follower.at_watch(machine, &hit);
+            true
+        }
+        _ => false,
     }
 }
 

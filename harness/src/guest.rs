@@ -3,12 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use latefork_cpu::LinearAddr;
 use latefork_vmm::engine::Engine;
 use latefork_vmm::loader::{BootSource, device_arguments};
 use latefork_vmm::machine::{Machine, MachineConfig, MachineError};
 use latefork_vmm::snapshot::file::Identity;
 use latefork_wire::frame::PORT;
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::symbols;
 
 /// What the kernel is told in every guest: a console that shows warnings (the
 /// oracles read them), and a clock that needs no calibration (ticks of 10 ms,
@@ -88,6 +91,11 @@ impl Guest {
     pub fn with_kernel(self, path: &Path) -> Result<Self, GuestError> {
         let kernel = read_kernel(path)?;
         Ok(Self { kernel, ..self })
+    }
+
+    /// Where the kernel's function `name` starts, if the image says so.
+    pub fn address_of(&self, name: &str) -> Option<LinearAddr> {
+        symbols::address_of(&self.kernel, name).map(LinearAddr)
     }
 
     /// The same with `mib` MiB of RAM.

@@ -13,6 +13,7 @@
 //!   what the kernel says of itself on the console. [`verdict`]: both together.
 //! * [`replay`]: what is recorded of a run, and whether another gives the same.
 //!   [`minimize`]: smaller programs with the same finding.
+//! * [`profile`]: where instructions go, by the kernel's [`symbols`].
 //! * [`fuzz`]: all of that for one input of a fuzz target. [`mutate`]: how
 //!   inputs are made from others.
 //!
@@ -26,7 +27,9 @@ pub mod link;
 pub mod minimize;
 pub mod mutate;
 pub mod oracle;
+pub mod profile;
 pub mod replay;
+pub mod symbols;
 pub mod template;
 pub mod verdict;
 

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use latefork_cpu::LinearAddr;
 use latefork_vmm::engine::{Engine, EngineKind};
 use latefork_vmm::machine::{Machine, MachineError, Outcome, RunLimits};
 use latefork_vmm::snapshot::Snapshot;
@@ -22,6 +23,8 @@ const READY_BUDGET: u64 = 2_000_000_000;
 const PARK_BUDGET: u64 = 20_000_000;
 /// How often it is looked whether it waits already, in instructions.
 const PARK_STEP: u64 = 5_000;
+/// The kernel's function behind the system call.
+const ASYNC_ENTRY: &str = "__ia32_sys_async";
 /// Bytes of the console that an error shows.
 const CONSOLE_TAIL: usize = 300;
 
@@ -61,6 +64,7 @@ pub struct Template {
     snapshot: Snapshot,
     connection: ConnectionId,
     hello: Hello,
+    async_entry: Option<LinearAddr>,
 }
 
 /// A template, the machine that stands at it, and why it had to be made.
@@ -90,6 +94,12 @@ impl Template {
         &self.hello
     }
 
+    /// The instruction at which `async` begins in the kernel; `None` where the
+    /// image has no symbols.
+    pub fn async_entry(&self) -> Option<LinearAddr> {
+        self.async_entry
+    }
+
     /// Boots `guest` until its agent waits for a program.
     ///
     /// # Errors
@@ -105,6 +115,7 @@ impl Template {
             snapshot,
             connection,
             hello,
+            async_entry: guest.address_of(ASYNC_ENTRY),
         };
         Ok(Prepared {
             template,
@@ -159,6 +170,7 @@ impl Template {
             snapshot,
             connection: connection.ok_or_else(foreign)?,
             hello: Hello::get(file.extra()),
+            async_entry: guest.address_of(ASYNC_ENTRY),
         };
         Ok(Prepared {
             template,

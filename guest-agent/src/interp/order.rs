@@ -81,7 +81,7 @@ pub fn await_worker(context: Context, wait: &AwaitWorker) -> Flow {
     }
     let mut life = Life::Lives;
     let gone = poll_ticks(wait.ticks, || {
-        life = tasks::life(get(&shared().leader), tid);
+        life = tasks::life(sys::getpid(), tid);
         life != Life::Lives
     });
     if gone {

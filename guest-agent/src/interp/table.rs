@@ -253,11 +253,6 @@ fn allow_all() -> i32 {
     sys::prctl(&[22, 2, program.as_ptr() as u32, 0, 0])
 }
 
-/// The state letter of a task of this process.
-pub fn task_state(tid: u32) -> Option<u8> {
-    tasks::look(sys::getpid(), tid).map(|task| task.state)
-}
-
 /// Puts an observation into the trace.
 pub fn observe(context: Context, what: Observation) -> Flow {
     let seen = |[a, b, c, d]: [u32; 4]| {
