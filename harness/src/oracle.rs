@@ -12,6 +12,7 @@ mod journal;
 mod p1;
 mod p10;
 mod p11;
+pub mod p12;
 mod p13;
 mod p2;
 mod p3;
@@ -56,6 +57,9 @@ pub enum Property {
     EndsAll,
     /// Signals reach a thread that can handle them, each as often as due.
     Signals,
+    /// The kernel reads user memory once where once was meant. What it says of
+    /// itself is the complaints' business.
+    KernelHealth,
     /// The parent sees the continuation's exit status.
     ExitStatus,
 }
@@ -75,6 +79,7 @@ impl Property {
             Self::WorkerStaysInKernel => "P9",
             Self::EndsAll => "P10",
             Self::Signals => "P11",
+            Self::KernelHealth => "P12",
             Self::ExitStatus => "P13",
         }
     }

@@ -165,8 +165,9 @@ pub fn judge(executor: &mut Executor, program: &Program) -> Result<Judged, Machi
     Ok(Judged { execution, verdict })
 }
 
-/// As [`judge`], and compares what is clean with its control run: twice the
-/// time, for what the model alone cannot know.
+/// As [`judge`], and looks closer at what is clean: compares it with its control
+/// run, for what the model alone cannot know, and on the software engine watches
+/// which cells the kernel reads and writes. Three times the time.
 ///
 /// # Errors
 ///
@@ -177,7 +178,9 @@ pub fn judge_with_twin(executor: &mut Executor, program: &Program) -> Result<Jud
         return Ok(judged);
     }
     let control = executor.run(program, Flavour::Control)?;
-    let violations = oracle::twin::check(program, &judged.execution.events, &control.events);
+    let mut violations = oracle::twin::check(program, &judged.execution.events, &control.events);
+    let (watched, accesses) = executor.run_watched(program)?;
+    violations.extend(oracle::p12::check(program, &watched.events, &accesses));
     if violations.is_empty() {
         return Ok(judged);
     }

@@ -110,6 +110,52 @@ pub(super) fn status_is_its_own(program: &Program, op: u8) -> bool {
     are_private(program, op) && !over && !names(call, OpIndex::new(op))
 }
 
+/// Whether a result buffer that is not the own one is nobody else's: it lies on a
+/// slow page, at an edge or on the stack, and no other call, and nothing that
+/// changes memory, can reach there.
+pub(super) fn buffer_is_alone(program: &Program, op: u8) -> bool {
+    let Some(Op::Async(call)) = program.steps.get(usize::from(op)).map(|step| &step.op) else {
+        return false;
+    };
+    let elsewhere = |pointer: &Pointer| {
+        matches!(
+            pointer.place,
+            Place::Slow | Place::SlowSeam | Place::Edge | Place::Unaligned | Place::Stack
+        )
+    };
+    let lies_elsewhere = buffers(call).any(|pointer| elsewhere(&pointer));
+    let reaches = |call: &Call| {
+        may_spill(call)
+            || buffers(call)
+                .chain([call.status, call.args])
+                .any(|pointer| elsewhere(&pointer))
+    };
+    lies_elsewhere
+        && !elsewhere(&call.status)
+        && !elsewhere(&call.args)
+        && program.steps.iter().enumerate().all(|(at, step)| {
+            let myself = at == usize::from(op);
+            match &step.op {
+                Op::Async(_) if myself => true,
+                Op::Async(call) | Op::Plain(call) | Op::Prepare(call) => !reaches(call),
+                Op::Poke(_) | Op::Map(_) | Op::Unmap(_) | Op::Discard(_) | Op::Protect(_) => false,
+                // A program's own steps run on the stack; a signal's frames too.
+                Op::Handle(_) | Op::Fork(_) | Op::Exec(_) => false,
+                _ => true,
+            }
+        })
+}
+
+/// The pointers among a call's arguments.
+fn buffers(call: &Call) -> impl Iterator<Item = Pointer> {
+    call.args_in_order()
+        .into_iter()
+        .filter_map(|arg| match arg {
+            Arg::Buffer(pointer) => Some(pointer),
+            Arg::Scalar(..) => None,
+        })
+}
+
 /// Whether a pointer of `call` lies in the cells of `other` by name.
 fn names(call: &Call, other: OpIndex) -> bool {
     let args = call.args_in_order();

@@ -55,6 +55,13 @@ pub enum Fault {
         /// How often it was seen to change.
         changes: u32,
     },
+    /// The kernel read a word of the argument block more than once.
+    DoubleRead {
+        /// Which.
+        word: u8,
+        /// How often.
+        times: u32,
+    },
     /// A call that ended in its own task left no status.
     StatusMissing,
     /// The worker is gone, the status never came.
@@ -90,6 +97,16 @@ pub enum Fault {
     RefusedAndForked,
     /// The call forked where no clone can succeed.
     ForkedPastLimit,
+    /// The call forked after a clone of its had failed.
+    ForkedAfterFailure {
+        /// The step of `copy_process` at which it failed.
+        step: u32,
+    },
+    /// A clone failed, and the call came back without its status.
+    FailedWithoutStatus {
+        /// The step of `copy_process` at which it failed.
+        step: u32,
+    },
     /// After failed clones fewer, or more, ordinary ones fit than before.
     LeftBehind {
         /// How many fitted before.
@@ -103,6 +120,11 @@ pub enum Fault {
         tasks: u32,
         /// How many may.
         explained: u32,
+    },
+    /// A thread of the program has no task, though nothing ended it.
+    ContinuationGone {
+        /// The thread id that it had last.
+        tid: u32,
     },
     /// A counter of the machine grows with every repetition.
     Leak {
@@ -120,6 +142,20 @@ pub enum Fault {
     HandlerInWorker {
         /// The signal.
         sig: u32,
+    },
+    /// A process was still there when the victim and its children had ended.
+    Survivor {
+        /// Its process id.
+        pid: u32,
+        /// Its tasks.
+        tasks: u32,
+    },
+    /// The process went on after a thread of it called exit_group.
+    OutlivedExitGroup,
+    /// Tasks stayed stopped when their process was continued.
+    StayedStopped {
+        /// How many.
+        stopped: u32,
     },
     /// Other tasks of the process outlived an execve.
     SurvivedExec {
@@ -169,6 +205,7 @@ impl Fault {
             Self::StrangeStatus { .. } => "strange-status",
             Self::TwinDiffers { .. } => "twin-differs",
             Self::SecondStatus { .. } => "second-status",
+            Self::DoubleRead { .. } => "double-read",
             Self::StatusMissing => "status-missing",
             Self::StatusLost => "status-lost",
             Self::ResultAfterStatus => "result-after-status",
@@ -180,11 +217,17 @@ impl Fault {
             Self::RowChanged { row, .. } => return Cow::Owned(format!("row-{}", row.word())),
             Self::RefusedAndForked => "refused-and-forked",
             Self::ForkedPastLimit => "forked-past-limit",
+            Self::ForkedAfterFailure { .. } => "forked-after-failure",
+            Self::FailedWithoutStatus { .. } => "failed-without-status",
             Self::LeftBehind { .. } => "left-behind",
             Self::ExtraTasks { .. } => "extra-tasks",
+            Self::ContinuationGone { .. } => "continuation-gone",
             Self::Leak { what, .. } => return Cow::Owned(format!("leak-{}", counter(*what))),
             Self::WorkerInUserSpace { .. } => "worker-in-user-space",
             Self::HandlerInWorker { .. } => "handler-in-worker",
+            Self::Survivor { .. } => "survivor",
+            Self::OutlivedExitGroup => "outlived-exit-group",
+            Self::StayedStopped { .. } => "stayed-stopped",
             Self::SurvivedExec { .. } => "survived-exec",
             Self::SignalLost { .. } => "signal-lost",
             Self::SignalRepeated { .. } => "signal-repeated",
@@ -225,6 +268,9 @@ impl fmt::Display for Fault {
                 write!(f, "stored {status} where the plain call gave {plain}")
             }
             Self::SecondStatus { changes } => write!(f, "changed its status {changes} times"),
+            Self::DoubleRead { word, times } => {
+                write!(f, "let the kernel read its argument {word} {times} times")
+            }
             Self::StatusMissing => write!(f, "came back in its own task without a status"),
             Self::StatusLost => write!(f, "lost its worker before the status was stored"),
             Self::ResultAfterStatus => write!(f, "changed its result after the status was there"),
@@ -232,6 +278,12 @@ impl fmt::Display for Fault {
             Self::NoContinuation => write!(f, "never came back, and has nothing to wait for"),
             Self::RefusedAndForked => write!(f, "was refused and came back in another thread"),
             Self::ForkedPastLimit => write!(f, "forked past RLIMIT_NPROC"),
+            Self::ForkedAfterFailure { step } => {
+                write!(f, "forked after a clone had failed at step {step}")
+            }
+            Self::FailedWithoutStatus { step } => {
+                write!(f, "left no status though its clone failed (at step {step})")
+            }
             Self::WorkerInUserSpace { tid } => write!(f, "was seen in worker {tid}"),
             _ => self.write_state(f),
         }
@@ -262,6 +314,16 @@ impl Fault {
             Self::ExtraTasks { tasks, explained } => {
                 write!(f, "{tasks} tasks live where {explained} may")
             }
+            Self::ContinuationGone { tid } => {
+                write!(f, "thread {tid} of the program is no task any more")
+            }
+            Self::Survivor { pid, tasks } => {
+                write!(f, "process {pid} with {tasks} tasks outlived the program")
+            }
+            Self::OutlivedExitGroup => write!(f, "went on after exit_group"),
+            Self::StayedStopped { stopped } => {
+                write!(f, "{stopped} tasks stayed stopped after SIGCONT")
+            }
             Self::Leak { what, by } => {
                 write!(f, "{} grew by {by} in the last repetitions", counter(what))
             }
@@ -291,7 +353,7 @@ fn register(which: u32) -> &'static str {
 }
 
 /// The leak counters, in the order in which the agent's `leak.rs` reports them.
-const COUNTERS: [&str; 12] = [
+const COUNTERS: [&str; 15] = [
     "tasks",
     "free-kib",
     "task_struct",
@@ -304,6 +366,9 @@ const COUNTERS: [&str; 12] = [
     "cred_jar",
     "pid",
     "filp",
+    "slabs-kib",
+    "stacks-kib",
+    "page-tables-kib",
 ];
 
 fn counter(what: u32) -> &'static str {

@@ -178,6 +178,13 @@ impl<'a> Journal<'a> {
         seen.max().max(at_end).unwrap_or(0)
     }
 
+    /// Whether the program came to its end, and the trace has all of it. What
+    /// comes after that, the victim's end, may be left out.
+    pub fn is_whole(&self) -> bool {
+        let ended = matches!(self.outcome, Some(Outcome::Done | Outcome::LeftRunning));
+        ended && self.lost == 0
+    }
+
     /// Whether this is a control run, in which `async` is not called.
     pub fn is_control(&self) -> bool {
         self.control

@@ -1,5 +1,5 @@
 //! P11: a signal reaches a thread that can handle it; each queued one runs its
-//! handler exactly once.
+//! handler exactly once; a stopped process resumes completely.
 //!
 //! Too many runs are judged in every program, for signals that only its own
 //! steps cause. Too few only in programs of one thread, by going through its
@@ -9,7 +9,7 @@ use latefork_wire::op::{
     Handling, MaskHow, ObjectKind, Op, Row, Send, Sender, Sig, SigSet, Target, TimerKind,
 };
 use latefork_wire::program::Program;
-use latefork_wire::trace::{Detail, Outcome};
+use latefork_wire::trace::Detail;
 
 use super::cells::allocations_may_fail;
 use super::facts::{any, is_sequential, may_leave};
@@ -25,7 +25,34 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
         let fault = repeated(journal, *sig, seen).or_else(|| lost(journal, *sig, seen))?;
         Some(of_process(Property::Signals, sig.word(), fault))
     });
-    faults.collect()
+    let mut violations: Vec<Violation> = faults.collect();
+    if let Some(fault) = stays_stopped(journal) {
+        violations.push(of_process(Property::Signals, "process", fault));
+    }
+    violations
+}
+
+/// A wait status that means: the process was continued.
+const CONTINUED: u32 = 0xffff;
+
+/// Tasks that are still stopped when their process has been continued, in a
+/// program that stops it once.
+fn stays_stopped(journal: &Journal<'_>) -> Option<Fault> {
+    let stops = journal.program.steps.iter().map(|step| match &step.op {
+        Op::Send(send) if matches!(send.sig, Sig::Stop | Sig::Tstp) => times(send),
+        _ => 0,
+    });
+    if stops.sum::<u32>() > 1 || any(journal.program, |op| matches!(op, Op::Ptrace(_))) {
+        return None;
+    }
+    journal.events.iter().find_map(|event| match event.detail {
+        Detail::Job {
+            status: CONTINUED,
+            stopped,
+            ..
+        } if stopped > 0 => Some(Fault::StayedStopped { stopped }),
+        _ => None,
+    })
 }
 
 fn handled(journal: &Journal<'_>, signal: Sig) -> u32 {
@@ -62,8 +89,8 @@ fn repeated(journal: &Journal<'_>, sig: Sig, seen: u32) -> Option<Fault> {
 /// Fewer runs than were due by the program's last step.
 fn lost(journal: &Journal<'_>, sig: Sig, seen: u32) -> Option<Fault> {
     let program = journal.program;
-    let whole = journal.outcome == Some(Outcome::Done) && journal.lost == 0;
-    if !whole || !is_sequential(program) || may_leave(program) || is_disturbed(program) {
+    if !journal.is_whole() || !is_sequential(program) || may_leave(program) || is_disturbed(program)
+    {
         return None;
     }
     let due = Walk::new(sig).through(journal)?;

@@ -1,12 +1,14 @@
 //! P4: the result is whole before the status is there.
 //!
 //! The agent takes the buffer's hash after it has seen the status, and again at
-//! the end: a difference was written in between. Only the call's own buffer has
-//! a hash, and nothing else may write there.
+//! the end: a difference was written in between. The own buffer's hash stands in
+//! the events of the status and of the end; where the buffer lies elsewhere (on a
+//! slow page, at an edge), in the event behind them, as far as it could be read
+//! without waiting. Nothing else may write there.
 
 use latefork_wire::trace::Detail;
 
-use super::cells::status_is_its_own;
+use super::cells::{buffer_is_alone, status_is_its_own};
 use super::journal::{Issue, Journal};
 use super::{Fault, Property, Violation};
 
@@ -20,7 +22,9 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
             && !journal.was_seen_early(issue.op)
             && journal.came_back(issue.op) == 1
             && status_is_its_own(journal.program, issue.op);
-        (judged && changed_later(journal, issue))
+        let later = changed_later(journal, issue)
+            || (buffer_is_alone(journal.program, issue.op) && changed_elsewhere(journal, issue));
+        (judged && later)
             .then(|| Journal::violation(Property::ResultFirst, issue, Fault::ResultAfterStatus))
     });
     faults.collect()
@@ -39,4 +43,22 @@ fn changed_later(journal: &Journal<'_>, issue: &Issue) -> bool {
     at_status
         .zip(at_end)
         .is_some_and(|(first, last)| first != last)
+}
+
+/// Numbers of `result` events: seen with the status, and at the end.
+const WITH_STATUS: u32 = 2;
+const AT_END: u32 = 3;
+
+/// As [`changed_later`], for a buffer that is not the own one.
+fn changed_elsewhere(journal: &Journal<'_>, issue: &Issue) -> bool {
+    let seen = |wanted: u32| {
+        journal.events.iter().find_map(|event| match event.detail {
+            Detail::ResultSeen {
+                when, bytes, hash, ..
+            } if event.op == issue.op && when == wanted => Some((bytes, hash)),
+            _ => None,
+        })
+    };
+    let pair = seen(WITH_STATUS).zip(seen(AT_END));
+    pair.is_some_and(|(first, last)| first.0 == last.0 && first.1 != last.1)
 }

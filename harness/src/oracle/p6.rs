@@ -4,7 +4,8 @@
 //! The table is the one of the guest kernel's README, "What becomes of per-task
 //! state", in its hardened column: what another flavour loses is its finding.
 
-use latefork_wire::op::{Op, Row};
+use latefork_wire::op::{Op, Row, Sig, Target};
+use latefork_wire::program::Program;
 use latefork_wire::trace::Detail;
 
 use super::facts::{any, is_sequential};
@@ -14,6 +15,9 @@ use super::{Fault, Property, Violation};
 /// Index of semtimedop, which changes what the row of semaphores shows.
 const SEMTIMEDOP: u32 = 17;
 
+/// Index of wait4.
+const WAIT4: u32 = 10;
+
 /// What becomes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -21,6 +25,8 @@ enum Fate {
     Kept,
     /// Kept, but shared with other tasks of the process, which may change it.
     Shared,
+    /// Kept, but for children that end or are waited for meanwhile.
+    Counted,
     /// Lost by the book, or changed by time alone.
     Loose,
 }
@@ -52,10 +58,8 @@ const fn fate(row: Row) -> Fate {
         | Row::Vfork
         | Row::Ldt => Fate::Kept,
         Row::Cwd | Row::Umask | Row::Descriptors | Row::SemUndo => Fate::Shared,
-        // A call may reap the child that the row counted.
-        Row::Tid | Row::Pending | Row::IoAccounting | Row::ThreadTimers | Row::Children => {
-            Fate::Loose
-        }
+        Row::Children => Fate::Counted,
+        Row::Tid | Row::Pending | Row::IoAccounting | Row::ThreadTimers => Fate::Loose,
     }
 }
 
@@ -106,6 +110,7 @@ fn judge(journal: &Journal<'_>, issue: &Issue, detail: &Detail) -> Option<Fault>
             let must_stay = match fate(row) {
                 Fate::Kept => is_sequential(journal.program) || row == Row::Pid,
                 Fate::Shared => is_alone(journal, issue),
+                Fate::Counted => is_sequential(journal.program) && !reaps(journal.program),
                 Fate::Loose => false,
             };
             must_stay.then_some(Fault::RowChanged { row, before, after })
@@ -119,4 +124,16 @@ fn judge(journal: &Journal<'_>, issue: &Issue, detail: &Detail) -> Option<Fault>
 fn is_alone(journal: &Journal<'_>, issue: &Issue) -> bool {
     let semaphores = |op: &Op| matches!(op, Op::Async(call) if call.index.value() == SEMTIMEDOP);
     is_sequential(journal.program) && issue.index != SEMTIMEDOP && !any(journal.program, semaphores)
+}
+
+/// Whether a child may go while a call runs. The one that `arm row=children`
+/// makes stays until it is killed.
+fn reaps(program: &Program) -> bool {
+    any(program, |op| match op {
+        Op::Wait(_) | Op::Exec(_) => true,
+        Op::Async(call) | Op::Plain(call) | Op::Prepare(call) => call.index.value() == WAIT4,
+        Op::Send(send) => send.to == Target::Child,
+        Op::Handle(handle) => handle.sig == Sig::Chld,
+        _ => false,
+    })
 }

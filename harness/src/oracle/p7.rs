@@ -1,16 +1,18 @@
 //! P7: a clone that failed leaves a synchronous call, and nothing behind.
 //!
-//! That the status is final on return is P3's check of calls that end in their
-//! own task. Here: a clone that cannot succeed did not, and as many ordinary
-//! clones fit after failed ones as before.
+//! A clone that cannot succeed did not; one that failed, says the kernel's own
+//! account of the call, was not tried again, and the status is there on return;
+//! and as many ordinary clones fit after failed ones as before.
 
+use latefork_wire::call::ASYNC_INDEX;
+use latefork_wire::layout::STATUS_UNWRITTEN;
 use latefork_wire::op::{Observation, Op, PrivilegeCase, Resource};
 use latefork_wire::program::Program;
 use latefork_wire::trace::Detail;
 
-use super::cells::allocations_may_fail;
+use super::cells::{allocations_may_fail, status_is_its_own};
 use super::facts::{any, is_sequential};
-use super::journal::{Journal, of_process};
+use super::journal::{Issue, Journal, of_process};
 use super::{Fault, Property, Violation};
 
 /// The value of a limit that means none.
@@ -24,10 +26,47 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
         let fault = Fault::ForkedPastLimit;
         violations.extend(forked.map(|issue| Journal::violation(property, issue, fault)));
     }
+    if is_sequential(journal.program) {
+        violations.extend(journal.issues.iter().filter_map(|issue| {
+            let fault = after_failure(journal, issue)?;
+            Some(Journal::violation(Property::FailedClone, issue, fault))
+        }));
+    }
     if is_sequential(journal.program) && !changes_more_than_nproc(journal.program) {
         violations.extend(left_behind(journal));
     }
     violations
+}
+
+/// The first value of `how` that means a failed clone (HARNESS_HOW_FAILED of the
+/// guest kernel's uapi/linux/harness.h); steps of `copy_process` follow.
+const CLONE_FAILED: u32 = 4;
+
+/// What a call did after its clone had failed. The account is kept by
+/// descriptor: it is this call's where no other of that descriptor is made.
+fn after_failure(journal: &Journal<'_>, issue: &Issue) -> Option<Fault> {
+    let same = journal
+        .issues
+        .iter()
+        .filter(|other| other.index == issue.index);
+    let inner = any(
+        journal.program,
+        |op| matches!(op, Op::Async(call) | Op::Prepare(call) if call.index.value() == u32::from(ASYNC_INDEX)),
+    );
+    if same.count() != 1 || inner || journal.came_back(issue.op) != 1 {
+        return None;
+    }
+    let step = journal.events.iter().find_map(|event| match event.detail {
+        Detail::Kernel { how, .. } if event.op == issue.op => how.checked_sub(CLONE_FAILED),
+        _ => None,
+    })?;
+    if issue.forked() {
+        return Some(Fault::ForkedAfterFailure { step });
+    }
+    let returned = issue.returned.filter(|returned| returned.value == 0)?;
+    let missing = returned.status == STATUS_UNWRITTEN && !journal.status_changed(issue.op);
+    (missing && status_is_its_own(journal.program, issue.op))
+        .then_some(Fault::FailedWithoutStatus { step })
 }
 
 /// An ordinary user at a limit of one task, from the start to the end.

@@ -8,7 +8,9 @@ use latefork_wire::trace::{Detail, KINDS};
 use super::*;
 
 mod process;
+mod recorded;
 mod status;
+mod watched;
 
 /// Reads what an event's `Display` wrote.
 fn event(line: &str) -> Event {
@@ -260,8 +262,8 @@ fn cells_that_others_can_write_are_not_judged() {
 fn a_second_continuation_is_reported_once_a_call() {
     let events = "issued thread=0 op=0 tid=9 status=0x20000050 args=0x20000068 index=11\n\
         returned thread=0 op=0 tid=10 value=0 from=9 continuations=1 status=0x5aa5a55a\n\
-        second thread=0 op=0 tid=9 second=11 continuations=2\n\
-        final thread=0 op=0 tid=9 continuations=2 status=0x5aa5a55a";
+        second thread=0 op=0 tid=10 second=11 continuations=2\n\
+        final thread=0 op=0 tid=10 continuations=2 status=0x5aa5a55a";
     check_trace(
         "t0 async index=pause",
         events,

@@ -8,7 +8,7 @@
 use latefork_wire::call::Call;
 use latefork_wire::op::Op;
 use latefork_wire::program::Program;
-use latefork_wire::trace::{Detail, Event, Outcome};
+use latefork_wire::trace::{Detail, Event};
 use latefork_wire::value::{Arg, PATHS, Place, Scalar};
 
 use super::cells::{allocations_may_fail, status_is_its_own};
@@ -30,7 +30,7 @@ pub fn check(program: &Program, events: &[Event], control: &[Event]) -> Vec<Viol
     let comparable = !journal.is_control()
         && twin.is_control()
         && is_settled(program)
-        && [&journal, &twin].iter().all(|run| is_whole(run));
+        && [&journal, &twin].iter().all(|run| run.is_whole());
     if !comparable {
         return Vec::new();
     }
@@ -58,10 +58,6 @@ pub fn check(program: &Program, events: &[Event], control: &[Event]) -> Vec<Viol
         }
     }
     violations
-}
-
-fn is_whole(run: &Journal<'_>) -> bool {
-    run.outcome == Some(Outcome::Done) && run.lost == 0
 }
 
 /// Whether nothing in the program acts at a moment of its own, or differently

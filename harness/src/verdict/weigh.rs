@@ -40,7 +40,10 @@ pub(super) fn without_base(
         Finding::Machine(ended) => control.ending == Ending::Machine(*ended),
         Finding::Agent(error) => control.ending == Ending::AgentLost(error.clone()),
         Finding::Stuck => outcome(&control.events) == Some(ProgramOutcome::Stuck),
-        Finding::Hang => outcome(&control.events) != Some(ProgramOutcome::Done),
+        Finding::Hang => !matches!(
+            outcome(&control.events),
+            Some(ProgramOutcome::Done | ProgramOutcome::LeftRunning)
+        ),
         Finding::Violation(_) | Finding::OutOfMemory => false,
     };
     let (known, new): (Vec<_>, Vec<_>) = findings.into_iter().partition(is_base);

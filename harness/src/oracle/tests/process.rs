@@ -36,6 +36,16 @@ fn a_leak_grows_with_every_repetition() {
     // A cache that filled.
     leak(11, [300, 340, 340], 6, &[]);
     leak(9, [300, 290, 280], 6, &[]);
+    // Kernel stacks and page tables, in KiB; slabs are caches.
+    leak(13, [200, 248, 296], 6, &["P8 leak-stacks-kib repetitions"]);
+    leak(13, [200, 240, 280], 6, &[]);
+    leak(
+        14,
+        [80, 104, 128],
+        6,
+        &["P8 leak-page-tables-kib repetitions"],
+    );
+    leak(12, [800, 900, 1000], 6, &[]);
     leak(2, [30, 31, 32], 1, &[]);
 }
 

@@ -203,7 +203,7 @@ fn failed_clones_leave_room_for_as_many_as_before() {
             "observed thread=0 op=0 tid=310 what=5 a=3\n\
              issued thread=0 op=2 tid=310 status=0x20000450 args=0x20000468 index=6\n\
              returned thread=0 op=2 tid={tid} value=0 from=310 continuations=1 status=0\n\
-             observed thread=0 op=4 tid=310 what=5 a={fit}"
+             observed thread=0 op=4 tid={tid} what=5 a={fit}"
         );
         check_trace(program, &events, expected);
     };
