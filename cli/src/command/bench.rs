@@ -3,6 +3,7 @@
 
 mod boot;
 mod memory;
+mod profile;
 mod programs;
 mod qemu;
 mod reset;
@@ -51,6 +52,8 @@ struct Report {
     host: Host,
     boot: boot::Report,
     reset: reset::Report,
+    /// Where the mean program's instructions go.
+    profile: Vec<profile::Share>,
     /// QEMU's of the same agent and programs.
     qemu: Option<qemu::Report>,
     memory: memory::Report,
@@ -94,12 +97,14 @@ pub(crate) fn run(mut options: Options) -> Result<ExitCode> {
         load: first_of("/proc/loadavg", ""),
         qemu: qemu.clone(),
     };
+    let profile = profile::measure(&guest, options, &programs)?;
     let boot = boot::measure(&guest, options, qemu.is_some())?;
     let measured = qemu.map(|_| qemu::measure(&guest.clone().without_vsock(), options, &programs));
     let report = Report {
         host,
         boot,
         reset,
+        profile,
         qemu: measured.transpose()?,
         memory,
     };

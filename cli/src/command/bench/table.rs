@@ -42,6 +42,8 @@ pub(super) fn print(report: &Report) {
     println!();
     executions(report);
     println!();
+    profile(report);
+    println!();
     programs(reset);
     println!();
     println!(
@@ -78,6 +80,20 @@ fn executions(report: &Report) {
         println!(
             "  QEMU (loadvm, run; {name}): {theirs:.1}; ours is {:.1} times as many",
             ours.per_second / theirs
+        );
+    }
+}
+
+/// Where instructions go.
+fn profile(report: &Report) {
+    println!(
+        "{:<36} {:>12} {:>8} {:>12}",
+        "instructions of the mean program", "", "%", "the empty one"
+    );
+    for share in &report.profile {
+        println!(
+            "  {:<34} {:>12} {:>8.1} {:>12}",
+            share.part, share.instructions, share.percent, share.of_empty
         );
     }
 }
