@@ -282,15 +282,21 @@ impl Executor {
     }
 }
 
+/// Indexes of calls that end by a signal alone, which no worker takes.
+const PAUSE: u32 = 11;
+const RT_SIGSUSPEND: u32 = 18;
+
 /// Whether the victim's end is played out. That takes as long as many a program,
-/// so it is done where the program says how it ends, or has to do with its end:
-/// that is what P10 and P13 are about. A program that dies is cleaned up anyway.
+/// so it is done where the program says how it ends, or has to do with its end,
+/// or makes a call that only the end can end: that is what P10 and P13 are about.
+/// A program that dies is cleaned up anyway.
 pub fn teardown(program: &Program) -> Teardown {
     let setup = &program.setup;
     let says = setup.ending != ProgramEnding::ExitGroup || setup.code != 0;
     let ends = program.steps.iter().any(|step| match &step.op {
         Op::Exit(_) | Op::ExitGroup(_) | Op::Exec(_) | Op::Ptrace(_) => true,
         Op::Send(send) => matches!(send.sig, Sig::Stop | Sig::Tstp),
+        Op::Async(call) => matches!(call.index.value(), PAUSE | RT_SIGSUSPEND),
         _ => false,
     });
     match says || ends {

@@ -128,7 +128,8 @@ fn the_hash_is_the_programs_also_after_a_control_run() {
 #[test]
 fn an_end_is_played_where_the_program_speaks_of_it() {
     for (text, expected) in [
-        ("t0 async index=pause", Teardown::Leave),
+        ("t0 async index=read", Teardown::Leave),
+        ("t0 async index=pause", Teardown::Full),
         ("t0 send sig=usr1", Teardown::Leave),
         ("setup nproc=3\nt0 nop", Teardown::Leave),
         ("setup code=3\nt0 nop", Teardown::Full),
@@ -145,8 +146,8 @@ fn an_end_is_played_where_the_program_speaks_of_it() {
         let victim = |detail: &Detail| matches!(detail, Detail::Victim { .. });
         execution.events.iter().any(|event| victim(&event.detail))
     };
-    assert!(!ended(&mut executor, "t0 async index=pause"));
-    assert!(ended(&mut executor, "setup code=3\nt0 async index=pause"));
+    assert!(!ended(&mut executor, "t0 async index=access a0=path:1"));
+    assert!(ended(&mut executor, "t0 async index=pause"));
 }
 
 #[test]
