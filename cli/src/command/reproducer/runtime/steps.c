@@ -22,9 +22,11 @@ static void await_status(u32 op, u32 limit)
 			break;
 		ticks(1);
 	} while (limit--);
-	say("status of operation ", (int)op, ": ", (int)value);
 	if (value == UNWRITTEN)
-		say("  not written", (int)op, 0, 0);
+		say("status of operation ", (int)op, ": not written, seen by task ",
+		    gettid());
+	else
+		say("status of operation ", (int)op, ": ", (int)value);
 }
 
 static void await_worker(u32 op, u32 limit)
