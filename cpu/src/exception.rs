@@ -8,8 +8,10 @@
 pub enum Exception {
     /// `#DE`, vector 0: division by zero or quotient overflow.
     DivideError,
-    /// `#DB`, vector 1, as a fault (instruction breakpoint, general detect).
+    /// `#DB`, vector 1, as a fault: an instruction breakpoint.
     DebugFault,
+    /// `#DB`, vector 1, as a fault: a debug register was accessed with DR7.GD.
+    GeneralDetect,
     /// `#DB`, vector 1, as a trap (single step, data breakpoint, task switch).
     DebugTrap,
     /// `#BP`, vector 3: INT3. A trap.
@@ -64,7 +66,7 @@ impl Exception {
     pub fn vector(self) -> u8 {
         match self {
             Self::DivideError => 0,
-            Self::DebugFault | Self::DebugTrap => 1,
+            Self::DebugFault | Self::GeneralDetect | Self::DebugTrap => 1,
             Self::Breakpoint => 3,
             Self::Overflow => 4,
             Self::BoundRange => 5,

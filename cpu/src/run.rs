@@ -200,8 +200,8 @@ impl Cpu {
         let core = &mut *self.core;
         let mut stop = core.take_stop();
         if let Stop::Exception(exception) = stop {
+            let (shadow, held) = (core.shadow, core.debug_hits);
             core.shadow = Shadow::None;
-            core.debug_hits = 0;
             core.hooks.hit = None;
             if system::deliver_exception(core, memory, exception).is_ok() {
                 // A fault counts like the instruction that it took the
@@ -211,6 +211,9 @@ impl Cpu {
                     core.retired += 1;
                 }
                 core.io.clear();
+            } else {
+                core.shadow = shadow;
+                core.debug_hits = held;
             }
             stop = core.take_stop();
             if stop == Stop::None {

@@ -88,7 +88,8 @@ pub struct CpuState {
     pub halted: bool,
     /// What keeps interrupts off for the next instruction.
     pub shadow: Shadow,
-    /// Debug traps that wait for the end of a shadow: bits of DR6.
+    /// Debug traps that wait for the end of a shadow, or for memory-mapped I/O
+    /// of their delivery: bits of DR6.
     pub debug_hits: u32,
     /// The level of INTR.
     pub interrupt_line: bool,

@@ -112,7 +112,8 @@ pub(crate) struct Core {
     pub(crate) cr4: u32,
     /// DR0 to DR3, then DR6 and DR7 at their numbers.
     pub(crate) dr: [u32; 8],
-    /// DR6 bits of traps that the current instruction has caused.
+    /// DR6 bits of traps that the current instruction has caused, or that a
+    /// load of SS holds back, or whose delivery waits for an answer.
     pub(crate) debug_hits: u32,
     pub(crate) msrs: Msrs,
     /// PAE: the four page-directory-pointer entries loaded with CR3.

@@ -7,7 +7,7 @@ use super::operand::{First, Flat, Immediate, Kind, Segmented, Source, by_wide_si
 use crate::lower::{Context, Lowered};
 use crate::memory::{Memory, Word};
 use crate::op::{Flow, Handler, Op};
-use crate::registers::gpr;
+use crate::registers::{cr0, gpr};
 use crate::segment::seg;
 use crate::state::{Core, Raised};
 
@@ -144,6 +144,11 @@ fn pop_memory<W: Word>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow {
 
 fn pusha<W: Word>(core: &mut Core, memory: &Memory<'_>, _: &Op) -> Flow {
     let offset = core.stack_offset((W::BYTES * 8).wrapping_neg());
+    // Real mode: the end of the segment in the middle of the frame.
+    if core.cr0 & cr0::PE == 0 && matches!(core.stack_offset(0), 7 | 9 | 11 | 13 | 15) {
+        let _raised = core.gp(0);
+        return Flow::Raised;
+    }
     for n in 0..8u8 {
         let value = W::cut(core.reg::<W>(n));
         let at = core.stack_offset((W::BYTES * u32::from(n + 1)).wrapping_neg());

@@ -18,6 +18,13 @@ impl Cpu {
     /// Executes one instruction (one iteration of a REP instruction) with
     /// everything that can be asked about it.
     pub(super) fn single(&mut self, memory: &Memory<'_>) -> Pause {
+        if self.core.trap_is_due() {
+            // Its delivery was begun before, and waited for an answer.
+            self.core.stepping = true;
+            let pause = self.debug_trap(memory);
+            self.core.stepping = false;
+            return pause;
+        }
         if self.core.retired >= self.core.deadline {
             return Pause::Boundary;
         }
@@ -36,7 +43,7 @@ impl Cpu {
         let from = core.linear_eip();
         let before = core.retired;
         let trap = core.system_flags & flags::TF != 0;
-        let shadow = core.shadow;
+        let (shadow, held) = (core.shadow, core.debug_hits);
         if shadow != Shadow::MovSs
             && core.system_flags & flags::RF == 0
             && core.dr[7] & dr::ENABLES != 0
@@ -67,7 +74,9 @@ impl Cpu {
         let flow = (op.handler)(core, memory, op);
         match flow {
             Flow::Raised => {
+                // What it did itself is done again, or not at all.
                 core.shadow = shadow;
+                core.debug_hits = held;
                 return self.raised(memory);
             }
             Flow::Next => {
@@ -97,21 +106,41 @@ impl Cpu {
             let to = core.segments[seg::CS as usize].base.wrapping_add(core.eip);
             callback(LinearAddr(from), LinearAddr(to), core.retired);
         }
-        let mut causes = std::mem::take(&mut core.debug_hits);
-        if trap && !core.entered_handler {
-            causes |= dr::BS;
+        // The single step of a load of SS is lost; its data breakpoints, and
+        // those of the load before it, wait for the next instruction (SDM
+        // vol. 3, 6.8.3), even if that is INT n and enters a handler.
+        if trap && !core.entered_handler && core.shadow != Shadow::MovSs {
+            core.debug_hits |= dr::BS;
         }
-        let hit = core.hooks.hit.take();
-        // After a load of SS the trap waits for the next instruction.
-        if causes != 0 && core.shadow != Shadow::MovSs {
-            core.dr[6] |= causes;
-            let _raised = core.raise(crate::Exception::DebugTrap);
-            let pause = self.raised(memory);
-            if let Pause::Exit(exit) = pause {
-                return Pause::Exit(exit);
+        if core.trap_is_due() {
+            return self.debug_trap(memory);
+        }
+        self.watched()
+    }
+
+    /// Delivers the trap for `Core::debug_hits`. If that takes memory-mapped
+    /// accesses it is begun anew in the next run, from the same state.
+    fn debug_trap(&mut self, memory: &Memory<'_>) -> Pause {
+        let core = &mut *self.core;
+        let (causes, hit) = (core.debug_hits, core.hooks.hit.take());
+        core.dr[6] |= causes;
+        core.debug_hits = 0;
+        let _raised = core.raise(crate::Exception::DebugTrap);
+        let pause = self.raised(memory);
+        let core = &mut *self.core;
+        core.hooks.hit = hit.or(core.hooks.hit.take());
+        match pause {
+            Pause::Boundary => self.watched(),
+            undelivered => {
+                core.debug_hits = causes;
+                undelivered
             }
         }
-        match hit {
+    }
+
+    /// The exit for a watched access, if there was one.
+    fn watched(&mut self) -> Pause {
+        match self.core.hooks.hit.take() {
             Some(hit) => Pause::Exit(Exit::Watch {
                 watch: hit.watch,
                 address: LinearAddr(hit.address),
@@ -144,8 +173,14 @@ impl Core {
         let held_back = self.interrupt_line && self.interrupts_enabled();
         self.system_flags & (flags::TF | flags::RF) != 0
             || self.dr[7] & dr::ENABLES != 0
+            || self.debug_hits != 0
             || self.shadow != Shadow::None && held_back
             || self.hooks.edge.is_some()
+    }
+
+    /// Whether a debug trap is to be delivered before the next instruction.
+    fn trap_is_due(&self) -> bool {
+        self.debug_hits != 0 && self.shadow != Shadow::MovSs
     }
 
     /// RF stays set after the instructions that load it (IRET sets it for the

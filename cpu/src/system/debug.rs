@@ -22,7 +22,7 @@ fn register(core: &mut Core, number: u8) -> Result<usize, Raised> {
     if core.dr[7] & dr::GD != 0 {
         // Delivery clears GD again.
         core.dr[6] |= dr::BD;
-        return Err(core.raise(Exception::DebugFault));
+        return Err(core.raise(Exception::GeneralDetect));
     }
     Ok(usize::from(if alias { number + 2 } else { number & 7 }))
 }

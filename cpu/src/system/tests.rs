@@ -10,6 +10,7 @@ use crate::{CpuState, Exit};
 
 mod control;
 mod debug;
+mod held_traps;
 mod interrupts;
 mod limits;
 mod tasks;
