@@ -1,98 +1,28 @@
-//! The conformance suite on this crate's CPU.
+//! The conformance suite on this crate's CPU, and what the suite covers.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+#[path = "conformance/coverage.rs"]
+mod coverage;
+#[path = "conformance/soft.rs"]
+mod soft;
 
-use latefork_cpu::conformance::{Case, End, Engine, FX_BYTES, check, parse};
-use latefork_cpu::registers::{cr0, cr4, gpr};
-use latefork_cpu::segment::Segment;
-use latefork_cpu::{Cpu, CpuModel, Exit, Instructions, Memory, PhysAddr, Region, RegionKind};
+use latefork_cpu::conformance::{Case, check, parse, write_case, write_setup};
+use soft::Soft;
 
-#[derive(Default)]
-struct Soft {
-    pages: BTreeMap<u32, Vec<Cell<u8>>>,
-}
-
-fn start(case: &Case) -> Cpu {
-    let mut cpu = Cpu::new(CpuModel::Sse);
-    let mut state = cpu.save();
-    let data = Segment::from_descriptor(0x10, 0xFFFF, 0x00CF_9300);
-    state.segments = [data; 6];
-    state.segments[1] = Segment::from_descriptor(8, 0xFFFF, 0x00CF_9B00);
-    state.cr0 = cr0::PE | cr0::MP | cr0::ET | cr0::NE;
-    state.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
-    state.gpr[..=gpr::EDI].copy_from_slice(&case.registers[..8]);
-    state.eip = case.registers[8];
-    state.eflags = case.registers[9];
-    if let Some(fx) = &case.fx {
-        let x87 = fx[..160].try_into().expect("160 bytes");
-        state.fpu.load_fxsave_image(x87);
-        state.simd.mxcsr = u32::from_le_bytes(fx[24..28].try_into().expect("four bytes"));
-        for (register, bytes) in state.simd.xmm.iter_mut().zip(fx[160..].chunks_exact(16)) {
-            *register = u128::from_le_bytes(bytes.try_into().expect("16 bytes"));
-        }
-    }
-    cpu.restore(&state);
-    cpu
-}
-
-impl Engine for Soft {
-    fn run(&mut self, case: &Case, pages: &BTreeMap<u32, Box<[u8; 4096]>>) -> End {
-        self.pages = pages
-            .iter()
-            .map(|(&number, page)| (number, page.iter().copied().map(Cell::new).collect()))
-            .collect();
-        let regions: Vec<Region<'_>> = self
-            .pages
-            .iter()
-            .map(|(&number, bytes)| Region {
-                start: PhysAddr(u64::from(number) << 12),
-                bytes,
-                kind: RegionKind::Ram,
-            })
-            .collect();
-        let mut cpu = start(case);
-        let exit = cpu.run(&Memory::new(&[], &regions, &[]), Instructions(1000));
-        let state = cpu.save();
-        let mut registers = [0; 10];
-        registers[..8].copy_from_slice(&state.gpr);
-        registers[8] = state.eip;
-        registers[9] = state.eflags;
-        let mut fx = Box::new([0; FX_BYTES]);
-        fx[..160].copy_from_slice(&state.fpu.fxsave_image());
-        fx[24..28].copy_from_slice(&state.simd.mxcsr.to_le_bytes());
-        for (bytes, register) in fx[160..].chunks_exact_mut(16).zip(state.simd.xmm) {
-            bytes.copy_from_slice(&register.to_le_bytes());
-        }
-        End {
-            halted: match exit {
-                Exit::Halted => Ok(()),
-                other => Err(format!("{other:?}")),
-            },
-            registers,
-            fx,
-        }
-    }
-
-    fn read(&self, address: u32, len: usize) -> Vec<u8> {
-        let byte = |at: u32| {
-            self.pages
-                .get(&(at >> 12))
-                .map(|page| page[at as usize & 0xFFF].get())
-        };
-        (address..)
-            .take(len)
-            .map(|at| byte(at).unwrap_or(0xFF))
-            .collect()
-    }
+/// Every file of the suite, read.
+fn suite() -> Vec<Case> {
+    [
+        ("user.txt", include_str!("../conformance/user.txt")),
+        ("system.txt", include_str!("../conformance/system.txt")),
+    ]
+    .into_iter()
+    .flat_map(|(name, text)| parse(text).unwrap_or_else(|error| panic!("{name}: {error}")))
+    .collect()
 }
 
 #[test]
-fn user_instructions_do_what_a_processor_did() {
-    let cases = parse(include_str!("../conformance/user.txt")).expect("the suite can be read");
-    assert!(cases.len() > 600, "only {} cases", cases.len());
+fn instructions_do_what_processor_and_emulator_did() {
     let mut failures = Vec::new();
-    for case in &cases {
+    for case in &suite() {
         for difference in check(case, &mut Soft::default()) {
             failures.push(format!("{}: {difference}", case.name));
         }
@@ -101,13 +31,83 @@ fn user_instructions_do_what_a_processor_did() {
 }
 
 #[test]
+fn cases_are_the_same_after_writing_and_reading() {
+    for case in &suite() {
+        let setup = write_setup(&case.setup);
+        let text = format!("format 2\n{setup}\n{}", write_case(case));
+        let read = parse(&text).expect("what is written can be read");
+        // A shutdown is all that is known of its case's end.
+        let read: Vec<String> = read.iter().map(write_case).collect();
+        assert_eq!(read, [write_case(case)]);
+    }
+}
+
+const HEAD: &str = "format 2\nsetup s\ncr 11 0 0 0\nsegment cs 8 0 ffffffff c09b\n\
+                    segment ds 10 0 ffffffff c093\nsegment ss 10 0 ffffffff c093\n\
+                    case inc: inc dword [0x1800]\nstart s\nmem 1000 ff0500180000f4\n\
+                    mem 1800 01\nreg 1 2 3 4 5 6 7 8 1000 2\nexpect halted\n";
+
+#[test]
 fn a_wrong_expectation_is_reported() {
-    let text = "case nop: nop\nstart prot32\nmem 1000 90f4\nreg 1 2 3 4 5 6 7 8 1000 2\n\
-                expect halted\nexpect reg 1 2 3 4 5 6 7 9 1002 2\n";
-    let cases = parse(text).expect("the case can be read");
-    assert_eq!(
-        check(&cases[0], &mut Soft::default()),
-        ["edi is 8, expected 9"]
-    );
-    assert!(parse("case x: y\nreg 1 2\n").is_err());
+    let table = [
+        (
+            "expect reg 1 2 3 4 5 6 7 8 1007 2\nexpect mem 1800 02\n",
+            vec![],
+        ),
+        (
+            "expect reg 1 2 3 4 5 6 7 9 1007 2\nexpect mem 1800 02\n",
+            vec!["edi is 8, expected 9"],
+        ),
+        (
+            "expect reg 1 2 3 4 5 6 7 8 1007 7\nexpect undefined 1\nexpect mem 1800 02\n",
+            vec!["eflags is 2, expected 6"],
+        ),
+        (
+            "expect reg 1 2 3 4 5 6 7 8 1007 2\n",
+            vec!["memory at 1800 is [02], expected [01]"],
+        ),
+        (
+            "expect reg 1 2 3 4 5 6 7 8 1007 2\nexpect mem 1800 02\nexpect port 41\n",
+            vec!["port e9 got [], expected [41]"],
+        ),
+        (
+            "expect reg 1 2 3 4 5 6 7 8 1007 2\nexpect mem 1800 02\n\
+             expect system 11 0 0 0 ffff0ff0 400 0 8 11 10 0 0 0 0\n",
+            vec!["ss is 10, expected 11"],
+        ),
+        (
+            "expect shutdown\n",
+            vec!["ends with Halted, expected Shutdown"],
+        ),
+    ];
+    for (expectation, differences) in table {
+        let cases = parse(&format!("{HEAD}{expectation}")).expect("the case can be read");
+        assert_eq!(
+            check(&cases[0], &mut Soft::default()),
+            differences,
+            "{expectation}"
+        );
+    }
+}
+
+#[test]
+fn bad_lines_are_refused_by_number() {
+    let table = [
+        ("", 1),
+        ("format 1\n", 1),
+        ("format 2\ncase x\n", 2),
+        ("format 2\nsetup s\ncr 1 2 3\n", 3),
+        ("format 2\nsetup s\nsegment xs 0 0 0 0\n", 3),
+        ("format 2\nsetup s\nsegment cs 12345 0 0 0\n", 3),
+        ("format 2\nsetup s\ncase x\nstart t\n", 4),
+        ("format 2\nsetup s\ncase x\nreg 1 2\n", 4),
+        ("format 2\nsetup s\ncase x\nmem 0 123\n", 4),
+        ("format 2\nsetup s\ncase x\nfill 0 ffffffff 0\n", 4),
+        ("format 2\nsetup s\ncase x\nexpect nothing\n", 4),
+        ("format 2\nsetup s\ncase x\ncase x\n", 4),
+    ];
+    for (text, line) in table {
+        let error = parse(text).expect_err(text);
+        assert_eq!(error.line, line, "{text}");
+    }
 }

@@ -2,7 +2,7 @@
 //! and must print what TCG printed (`NAME.qemu.txt`), except for the lines that
 //! `NAME.deviations.txt` lists with a reason and both texts.
 //!
-//! `rom_images/regenerate.sh` builds images and texts from the sources.
+//! `cargo xtask cpu-golden` builds images and texts from the sources.
 
 #[path = "../examples/rom/machine.rs"]
 mod machine;

@@ -29,11 +29,13 @@ mod values;
 mod wire;
 mod x87;
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use iced_x86::Code;
+use latefork_cpu::conformance::{self, Setup};
 
 use self::compare::Verdict;
 use self::encode::Encoding;
@@ -64,10 +66,6 @@ pub(crate) struct Options {
     /// How many differing cases of an instruction to print.
     #[arg(long, default_value_t = 2)]
     examples: usize,
-    /// Write one case of each instruction, with what the host did, to this
-    /// file: data for the conformance suite.
-    #[arg(long)]
-    record: Option<std::path::PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -88,20 +86,7 @@ struct Batch {
 ///
 /// A difference without an explanation, or an instruction without cases.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let subjects = subjects(options)?;
-    let native = Native::start()?;
-    let mut report = Report::new(options.seed, &subjects);
-    std::thread::scope(|scope| -> Result<()> {
-        let (sender, receiver) = sync_channel(4);
-        let plan = subjects.clone();
-        let producer = scope.spawn(move || produce(native, options, &plan, &sender));
-        let recorded = consume(options, &receiver, &mut report);
-        if let Some(path) = &options.record {
-            write_whole(path, &recorded)?;
-        }
-        drop(receiver);
-        producer.join().expect("the producer does not panic")
-    })?;
+    let mut report = compare_all(options, &mut |_| {})?;
     report.print(options.json)?;
     if report.differences() > 0 {
         bail!(
@@ -114,6 +99,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("no case could be made of {}", missing.join(", "));
     }
     Ok(())
+}
+
+/// Runs all cases of `options`.
+fn compare_all(options: &Options, agreed: &mut dyn FnMut(Agreed<'_>)) -> Result<Report> {
+    let subjects = subjects(options)?;
+    let native = Native::start()?;
+    let mut report = Report::new(options.seed, &subjects);
+    std::thread::scope(|scope| -> Result<()> {
+        let (sender, receiver) = sync_channel(4);
+        let producer = scope.spawn(move || produce(native, options, &subjects, &sender));
+        consume(options, &receiver, &mut report, agreed);
+        drop(receiver);
+        producer.join().expect("the producer does not panic")
+    })?;
+    Ok(report)
 }
 
 fn subjects(options: &Options) -> Result<Vec<Subject>> {
@@ -208,12 +208,27 @@ fn on_host(native: &mut Native, batch: &Batch) -> Result<Vec<Outcome>> {
     Err(error.context("a batch, but none of its cases alone"))
 }
 
-/// Runs the same cases on our side and compares.
-fn consume(options: &Options, receiver: &Receiver<Batch>, report: &mut Report) -> String {
+/// A case that both sides agree on, apart from what the manual leaves open.
+struct Agreed<'a> {
+    subject: Subject,
+    /// The data pages when it began.
+    arena: &'a [u8],
+    case: &'a Case,
+    encoding: &'a Encoding,
+    host: &'a Outcome,
+}
+
+/// Runs the same cases on our side and compares; `agreed` gets those that are
+/// the same.
+fn consume(
+    options: &Options,
+    receiver: &Receiver<Batch>,
+    report: &mut Report,
+    agreed: &mut dyn FnMut(Agreed<'_>),
+) {
     let mut soft = Soft::new(options.seed);
-    let mut recorded = String::new();
-    let mut last = None;
     for batch in receiver {
+        let subject = batch.subject;
         soft.set_arena(&batch.arena);
         let mut arena = batch.arena.clone();
         for ((case, encoding), host) in batch.cases.iter().zip(&batch.encodings).zip(&batch.host) {
@@ -223,35 +238,60 @@ fn consume(options: &Options, receiver: &Receiver<Batch>, report: &mut Report) -
                 let at = usize::from(*offset);
                 arena[at..at + bytes.len()].copy_from_slice(bytes);
             }
-            if options.record.is_some()
-                && last != Some(batch.subject)
-                && matches!(verdict, Verdict::Same)
-                && record::is_portable(case, encoding, host)
-            {
-                let name = batch.subject.to_string();
-                if let Some(text) = record::text(&name, &arena, case, encoding, host) {
-                    recorded.push_str(&text);
-                    recorded.push('\n');
-                    last = Some(batch.subject);
-                }
+            if compare::is_portable(&verdict) {
+                agreed(Agreed {
+                    subject,
+                    arena: &arena,
+                    case,
+                    encoding,
+                    host,
+                });
             }
             let example = matches!(verdict, Verdict::Different)
-                && report.examples(batch.subject) < options.examples;
-            report.count(batch.subject, &verdict);
+                && report.examples(subject) < options.examples;
+            report.count(subject, &verdict);
             if example {
                 let differences = compare::describe(case, host, &ours);
-                report.add_example(batch.subject, case, encoding, differences);
+                report.add_example(subject, case, encoding, differences);
             }
         }
     }
-    recorded
 }
 
-/// Writes a file so that it is either the old one or the new one.
-fn write_whole(path: &std::path::Path, text: &str) -> Result<()> {
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, text).with_context(|| format!("cannot write {}", fresh.display()))?;
-    std::fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
+/// Cases of the conformance suite from random cases, one of each instruction
+/// where the host and the CPU agree (apart from undefined flags).
+///
+/// # Errors
+///
+/// The host cannot run them.
+pub(crate) fn record(count: u64, seed: u64, setup: &Arc<Setup>) -> Result<Vec<conformance::Case>> {
+    let options = Options {
+        count,
+        code: None,
+        seed,
+        examples: 0,
+        json: false,
+    };
+    let mut recorded: Vec<conformance::Case> = Vec::new();
+    let mut last = None;
+    compare_all(&options, &mut |agreed| {
+        if last == Some(agreed.subject) || agreed.subject == Subject::RandomBytes {
+            return;
+        }
+        let name = agreed.subject.to_string();
+        let Agreed {
+            arena,
+            case,
+            encoding,
+            host,
+            ..
+        } = agreed;
+        if let Some(case) = record::portable(&name, setup, arena, case, encoding, host) {
+            recorded.push(case);
+            last = Some(agreed.subject);
+        }
+    })?;
+    Ok(recorded)
 }
 
 /// Names a `Code` in options and reports.

@@ -4,6 +4,7 @@ mod agent;
 mod apt;
 mod arguments;
 mod cpu_diff;
+mod cpu_golden;
 mod fuzz;
 mod fuzz_check;
 mod guest_test;
@@ -58,6 +59,8 @@ enum Command {
     ReplayProof(replay_proof::Options),
     /// Compare the CPU with the host processor, instruction by instruction.
     CpuDiff(cpu_diff::Options),
+    /// Make the CPU's golden data anew from the host processor and QEMU, or compare it.
+    CpuGolden(cpu_golden::Options),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::FuzzCheck(options) => fuzz_check::run(&options),
         Command::Planted(options) => planted::run(&options),
         Command::CpuDiff(options) => cpu_diff::run(&options),
+        Command::CpuGolden(options) => cpu_golden::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::apt;
 
-const PROGRAM: &str = "qemu-system-i386";
+pub(crate) const PROGRAM: &str = "qemu-system-i386";
 pub(crate) const PACKAGE: &str = "qemu-system-x86";
 
 /// What every guest kernel is told (see `guest-kernel/README.md`).

@@ -45,9 +45,24 @@ struct Explanation {
 /// EFLAGS.AC.
 const ALIGNMENT_CHECK: u32 = 1 << 18;
 
+const UNDEFINED_FLAGS: &str = "flags that the manual leaves undefined";
+const X87_POINTERS: &str = "the host saves the x87 opcode and operand pointer only at unmasked \
+                            exceptions, the model always";
+
+/// Whether nothing differs but what every processor may do in its own way.
+pub(crate) fn is_portable(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Same => true,
+        Verdict::Explained(names) => names
+            .iter()
+            .all(|&name| name == UNDEFINED_FLAGS || name == X87_POINTERS),
+        Verdict::Different => false,
+    }
+}
+
 const EXPLANATIONS: &[Explanation] = &[
     Explanation {
-        name: "flags that the manual leaves undefined",
+        name: UNDEFINED_FLAGS,
         applies: |context, host, ours| {
             no_fault(host, ours)
                 && undefined::flags(context.instruction, &context.case.registers) != 0
@@ -219,8 +234,7 @@ const EXPLANATIONS: &[Explanation] = &[
         mask: |context, host, ours| sse::mask_destination(context.instruction, host, ours),
     },
     Explanation {
-        name: "the host saves the x87 opcode and operand pointer only at unmasked exceptions, \
-               the model always",
+        name: X87_POINTERS,
         applies: |context, host, ours| {
             // A signal or a task switch in between resets them, too.
             let _ = (host, ours);
