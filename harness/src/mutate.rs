@@ -9,7 +9,7 @@ mod generate;
 
 use arbitrary::{Result, Unstructured};
 use latefork_wire::op::{Op, OpIndex, PAYLOAD, Thread};
-use latefork_wire::program::{HEADER, Instructions24, MAX_BYTES, MAX_STEPS, Point, Program};
+use latefork_wire::program::{HEADER, Instructions24, MAX_BYTES, MAX_STEPS, Point, Program, Step};
 
 pub use self::generate::Bias;
 
@@ -30,6 +30,10 @@ pub fn mutate(bias: Bias, data: &mut [u8], size: usize, max_size: usize, seed: u
     let edits = chance.int_in_range(1..=EDITS).unwrap_or(1);
     for _ in 0..edits {
         let _ = edit(bias, &mut program, &mut chance);
+    }
+    // What never calls says nothing of the call.
+    if !calls(&program) {
+        let _ = insert_call(bias, &mut program, &mut chance);
     }
     put(&mut program, data, max_size)
 }
@@ -119,6 +123,27 @@ fn insert(bias: Bias, program: &mut Program, chance: &mut Unstructured<'_>) -> R
     let len = program.steps.len();
     let at = chance.int_in_range(0..=len)?;
     let step = bias.step(at, chance)?;
+    if len == MAX_STEPS {
+        program.steps.remove(len - 1);
+    }
+    program.steps.insert(at, step);
+    Ok(())
+}
+
+/// Whether the program goes through the call anywhere.
+fn calls(program: &Program) -> bool {
+    let mut steps = program.steps.iter();
+    steps.any(|step| matches!(step.op, Op::Async(_)))
+}
+
+/// Lets thread 0 make a call.
+fn insert_call(bias: Bias, program: &mut Program, chance: &mut Unstructured<'_>) -> Result<()> {
+    let len = program.steps.len();
+    let at = chance.int_in_range(0..=len)?;
+    let step = Step {
+        thread: Thread::new(0),
+        op: Op::Async(call::any(bias, at, chance)?),
+    };
     if len == MAX_STEPS {
         program.steps.remove(len - 1);
     }

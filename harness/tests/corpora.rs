@@ -10,12 +10,15 @@ use latefork_cpu::CpuModel;
 use latefork_harness::executor::Budget;
 use latefork_harness::fuzz::reach::{Run, goals};
 use latefork_harness::fuzz::{CloneExits, Place, TARGETS, seeds, stable};
+use latefork_harness::mutate::{self, Bias};
 use latefork_harness::verdict::judge;
 use latefork_harness::{Executor, Guest, Template, Verdict};
 use latefork_vmm::engine::soft::SoftVcpu;
 use latefork_vmm::layout::{COVERAGE_EVENTS, COVERAGE_EVENTS_SIZE};
+use latefork_wire::frame::Flavour;
 use latefork_wire::program::{MAX_BYTES, Program};
 use latefork_wire::text::scenario::scenarios;
+use latefork_wire::trace::{Detail, Event, Outcome};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -118,4 +121,77 @@ fn coverage_is_the_same_in_another_order_on_another_machine() {
     assert_eq!(*first, BTreeMap::new());
     let distinct: BTreeSet<_> = second.values().collect();
     assert!(distinct.len() > second.len() / 2, "programs look alike");
+}
+
+/// Mutants a target.
+const MUTANTS: u32 = 60;
+/// Mutations of each: what libFuzzer does at most between two runs.
+const DEPTH: u32 = 5;
+/// Of 100 mutants, how many must mean something.
+const MEANINGFUL: u32 = 90;
+
+/// A mutant of a seed of `target`; every fourth is spliced with another first.
+fn mutant(bias: Bias, seeds: &[Vec<u8>], number: u32) -> Program {
+    let seed = |number: u32| &seeds[number as usize % seeds.len()];
+    let mut data = [0; MAX_BYTES];
+    let mut size = seed(number).len();
+    data[..size].copy_from_slice(seed(number));
+    if number.is_multiple_of(4) {
+        size = mutate::crossover(seed(number), seed(number * 7 + 1), &mut data, number);
+    }
+    for step in 0..DEPTH {
+        size = mutate::mutate(bias, &mut data, size, MAX_BYTES, number * DEPTH + step);
+    }
+    Program::decode(&data[..size])
+}
+
+/// What a run lacks to mean something: an end, by its own steps or by a signal,
+/// and a call through `async` before.
+fn lacks(events: &[Event]) -> Option<&'static str> {
+    let called = |event: &Event| matches!(event.detail, Detail::Issued { .. });
+    let over = |event: &Event| match event.detail {
+        Detail::End { outcome, .. } => [Outcome::Done, Outcome::Died]
+            .iter()
+            .any(|good| *good as u32 == outcome),
+        _ => false,
+    };
+    match (events.iter().any(called), events.iter().any(over)) {
+        (false, _) => Some("a call"),
+        (true, false) => Some("an end"),
+        (true, true) => None,
+    }
+}
+
+#[test]
+fn nearly_all_mutants_mean_something() {
+    let mut executor = hardened();
+    let files = seeds::files(&Path::new(ROOT).join("corpora")).unwrap();
+    let biases = [
+        Bias::HostileArgs,
+        Bias::Nested,
+        Bias::CloneFailure,
+        Bias::Lifecycle,
+        Bias::Everything,
+    ];
+    let mut total = 0;
+    for (target, bias) in TARGETS.into_iter().zip(biases) {
+        let of_target = files.iter().filter(|(path, _)| {
+            let folder = path.parent().and_then(Path::file_name);
+            folder.is_some_and(|folder| folder == target)
+        });
+        let seeds: Vec<Vec<u8>> = of_target.map(|(_, bytes)| bytes.clone()).collect();
+        let mut lacking = BTreeMap::<_, u32>::new();
+        for number in 0..MUTANTS {
+            let program = mutant(bias, &seeds, number);
+            let execution = executor.run(&program, Flavour::Async).unwrap();
+            if let Some(what) = lacks(&execution.events) {
+                *lacking.entry(what).or_default() += 1;
+            }
+        }
+        println!("{target}: of {MUTANTS} mutants these lack something: {lacking:?}");
+        total += lacking.values().sum::<u32>();
+    }
+    let all = MUTANTS * u32::try_from(TARGETS.len()).unwrap();
+    let share = (all - total) * 100 / all;
+    assert!(share >= MEANINGFUL, "only {share} of 100 mean something");
 }

@@ -8,6 +8,7 @@
 
 mod calls;
 mod counters;
+mod features;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     /// Then run each target for this many inputs, its seeds first
     #[arg(long, value_name = "RUNS", default_value_t = 0)]
     smoke: u32,
+    /// Then try libFuzzer's features that need several processes
+    #[arg(long)]
+    features: bool,
 }
 
 /// What was found in a program.
@@ -64,6 +68,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for target in GUEST.into_iter().chain(HOST) {
             smoke(target, options.smoke)?;
         }
+    }
+    if options.features {
+        features::check()?;
     }
     Ok(())
 }

@@ -50,6 +50,18 @@ proptest! {
     }
 
     #[test]
+    fn a_mutant_goes_through_the_call(
+        bias in prop::sample::select(&BIASES),
+        input in prop::collection::vec(any::<u8>(), 0..MAX_BYTES),
+        seed: u32,
+    ) {
+        let mut data = input.clone();
+        data.resize(MAX_BYTES, 0);
+        let size = mutate(bias, &mut data, input.len(), MAX_BYTES, seed);
+        prop_assert!(calls(&Program::decode(&data[..size])));
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_mutation(
         input in prop::collection::vec(any::<u8>(), 0..MAX_BYTES),
         seed: u32,
