@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Check the programs that are there, without building them first
     #[arg(long)]
     built: bool,
+    /// Only print what is in this program
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Then run each target for this many inputs, its seeds first
     #[arg(long, value_name = "RUNS", default_value_t = 0)]
     smoke: u32,
@@ -60,6 +63,10 @@ struct Contents {
 
 /// Builds the targets and looks into them.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(path) = &options.program {
+        println!("{:#?}", contents(path)?);
+        return Ok(());
+    }
     if !options.built {
         sh::run(&mut sh::command("cargo", &["+nightly", "fuzz", "build"]))?;
     }

@@ -16,9 +16,12 @@ const CRASHER: &str = "corpora/nested/nested-with-slow-args";
 /// The property that it violates.
 const SIGNATURE: &str = "P5 second-continuation async";
 
+/// What tries a feature, in a folder of its own.
+type Check = fn(&Path) -> Result<()>;
+
 /// Runs each feature; the first that does not work is the error.
 pub(super) fn check() -> Result<()> {
-    let features: [(&str, fn(&Path) -> Result<()>); 4] = [
+    let features: [(&str, Check); 4] = [
         ("-merge=1", merge),
         ("-jobs, -workers", jobs),
         ("-fork=1", fork),
