@@ -372,6 +372,22 @@ static int io_permissions(void)
 	return wait_status(1000) == 4 ? 0 : 3;
 }
 
+/* SCHED_RR with SCHED_RESET_ON_FORK, which is meant for children. */
+static int scheduling_class(void)
+{
+	const long policy = 2 | 0x40000000;
+	u32 priority = 1;
+
+	write_later(50);
+	if (SYS3(SYS_sched_setscheduler, 0, policy, &priority))
+		return 1;
+	if (async_read())
+		return 2;
+	if (SYS1(SYS_sched_getscheduler, 0) != policy)
+		return 3;
+	return wait_status(1000) == 4 ? 0 : 4;
+}
+
 /* A read from a pipe allocates nothing: the first allocation is the clone's. */
 static int first_allocation_fails(void)
 {
@@ -409,6 +425,7 @@ static const struct test tests[] = {
 	{ "the harness's interrupt runs the other task", forced_by_interrupt },
 	{ "I/O permissions are kept", io_permissions },
 	{ "an allocation that fails makes a blocked call synchronous", first_allocation_fails },
+	{ "a class that forks reset is kept", scheduling_class },
 };
 
 #define COUNT	((int)(sizeof(tests) / sizeof(tests[0])))

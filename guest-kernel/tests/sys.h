@@ -15,6 +15,7 @@ enum {
 	SYS_reboot = 88, SYS_mmap = 90, SYS_wait4 = 114, SYS_clone = 120,
 	SYS_setrlimit = 75, SYS_mkdir = 39, SYS_sched_yield = 158,
 	SYS_prctl = 172, SYS_rt_sigaction = 174, SYS_rt_sigprocmask = 175,
+	SYS_sched_setscheduler = 156, SYS_sched_getscheduler = 157,
 	SYS_sigaltstack = 186, SYS_vfork = 190, SYS_mmap2 = 192,
 	SYS_setresuid32 = 208, SYS_gettid = 224, SYS_tgkill = 270,
 	SYS_exit_group = 252, SYS_set_tid_address = 258, SYS_kill = 37,

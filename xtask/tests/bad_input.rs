@@ -17,8 +17,9 @@ struct Place {
 const PROGRESS: [&str; 3] = [
     "copying the kernel source",
     "unpacking the kernel source",
-    "warning: building Linux 6.12.9 ",
+    WARNING,
 ];
+const WARNING: &str = "warning: building Linux 6.12.9 ";
 
 impl Place {
     fn new() -> Self {
@@ -61,7 +62,14 @@ impl Place {
         command
             .arg(self.path("latefork-test"))
             .env("KERNEL_SOURCE", source);
-        let line = one_line(&command.output().unwrap());
+        let output = command.output().unwrap();
+        let line = one_line(&output);
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Accepted with a warning that names both, then the patches are tried.
+        if let Some(warning) = said.lines().find(|line| line.starts_with(WARNING)) {
+            has(warning, &["tested with Linux 6.12.117 (sha256 585a4a07"]);
+        }
+        assert_eq!(said.contains(WARNING), line.contains("does not apply"));
         for folder in ["images", "partial"] {
             let folder = self.path("cache/latefork/kernel").join(folder);
             let left: Vec<_> = fs::read_dir(folder).unwrap().collect();
