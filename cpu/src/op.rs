@@ -13,7 +13,9 @@ use crate::state::{Core, Raised};
 ///
 /// A handler changes the state only when nothing can raise any more (a write
 /// that is part of the instruction may be repeated: the whole instruction is
-/// executed again after a fault or a memory-mapped access).
+/// executed again after a fault, a memory-mapped access, or a write to decoded
+/// code). One that reads memory after it has written some asks for
+/// [`Core::need_stepping`] first.
 pub(crate) type Handler = fn(&mut Core, &Memory<'_>, &Op) -> Flow;
 
 /// What happens after a handler.
