@@ -77,9 +77,14 @@ fn seeds_reach_every_row_and_hazard_and_hardened_is_clean_on_each() {
         missing.retain(|goal| !goal.is_reached(&run));
     }
     let names: Vec<&str> = missing.iter().map(|goal| goal.name.as_str()).collect();
-    // Needs a forced switch in the middle of the fork: no schedules yet.
-    assert_eq!(names, ["hazard 9: fails at last look"]);
-    assert_eq!(exits.missing().count(), 1, "{exits}");
+    // Needs a forced switch at one place in the middle of the fork, which moves
+    // with every change of the kernel.
+    let last_look = "hazard 9: fails at last look";
+    assert!(names.iter().all(|name| *name == last_look), "{names:#?}");
+    assert!(
+        exits.missing().all(|step| step.name == "last look"),
+        "{exits}"
+    );
 }
 
 /// What the seeds' own sources expect; the agent's scenarios have a test of
