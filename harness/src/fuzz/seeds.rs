@@ -46,7 +46,7 @@ impl Seed {
     }
 }
 
-/// What [`write`] changed.
+/// What [`write()`] changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Seeds in all.
