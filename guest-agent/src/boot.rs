@@ -51,7 +51,7 @@ pub fn run() -> ! {
 /// Does what the command line asks for; by default serves the host.
 fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
     let hello = link::who(victim::kernel_marks(), fuse);
-    if let Some(path) = option(cmdline, "latefork.run") {
+    if let Some(paths) = option(cmdline, "latefork.run") {
         let control = option(cmdline, "latefork.flavour") == Some("control");
         let options = RunOptions {
             flavour: if control {
@@ -63,7 +63,9 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
             ..RunOptions::default()
         };
         ready(supervisor, &hello);
-        run_file(supervisor, path, &options);
+        for path in paths.split(',') {
+            run_file(supervisor, path, &options);
+        }
         return;
     }
     if option(cmdline, "latefork.serve") == Some("console") {

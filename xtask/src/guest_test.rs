@@ -8,6 +8,7 @@
 //! P6), on a processor with FXSR and SSE.
 
 mod expected;
+mod files;
 mod tap;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::expected::Expected;
+use self::files::Files;
 use self::tap::{Report, Verdict};
 use crate::kernel::variant::{Config, Flavour, Variant};
 use crate::qemu::{self, Boot, Clock, Processor};
@@ -57,7 +59,9 @@ pub(crate) struct Options {
 /// Runs the self-test and judges it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     qemu::ensure()?;
-    let archive = initramfs::default_output();
+    // Of its own: nobody builds another agent into a run that takes minutes.
+    let folder = tempfile::tempdir()?;
+    let archive = folder.path().join("initramfs.cpio");
     initramfs::build(&[], &archive)?;
     let flavours = match options.flavour {
         Some(flavour) => vec![flavour],
@@ -118,7 +122,10 @@ fn test_kernel(flavour: Flavour, config: Config, options: &Options, archive: &Pa
         }
     }
     match (flavour, config) {
-        (Flavour::Hardened, Config::Fuzz) => machine.survive(),
+        (Flavour::Hardened, Config::Fuzz) => {
+            machine.run_files()?;
+            machine.survive()
+        }
         // Faithful may end the machine: its defects are what programs hit.
         _ => Ok(()),
     }
@@ -204,6 +211,22 @@ impl Machine<'_> {
                 );
             }
         }
+    }
+
+    /// Runs programs from the initramfs, good ones and bad ones.
+    fn run_files(&self) -> Result<()> {
+        let files = Files::new()?;
+        let archive = tempfile::NamedTempFile::new()?;
+        initramfs::build(&files.paths(), archive.path())?;
+        let machine = Machine {
+            initramfs: archive.path(),
+            ..*self
+        };
+        let argument = format!("latefork.run={}", files.argument());
+        let console = machine.boot_with(Clock::Instructions, &argument)?;
+        let count = files.judge(&console)?;
+        println!("hardened: {count} files from the initramfs, each run or refused in one line");
+        Ok(())
     }
 
     /// Runs random programs: the agent reports an end of each.
