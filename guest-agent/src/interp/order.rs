@@ -72,17 +72,19 @@ pub fn await_status(context: Context, wait: &AwaitStatus) -> Flow {
     waited(context, came, status.unwrap_or(0))
 }
 
-/// Waits until the task that issued a call is gone or a zombie. Without a
-/// fork that task is the continuation itself: nothing to wait for.
+/// Waits until the task that issued a call is gone; the group's leader stays as
+/// a zombie, another is one for a moment only and can still be signalled then.
+/// Without a fork that task is the continuation itself: nothing to wait for.
 pub fn await_worker(context: Context, wait: &AwaitWorker) -> Flow {
     let tid = get(&shared().call(wait.op).from);
     if tid == 0 || !shared().is_worker(tid) {
         return waited(context, true, 0);
     }
+    let is_leader = tid == sys::getpid();
     let mut life = Life::Lives;
     let gone = poll_ticks(wait.ticks, || {
         life = tasks::life(sys::getpid(), tid);
-        life != Life::Lives
+        life != Life::Lives && (is_leader || life != Life::Zombie)
     });
     if gone {
         context.reporter().report(Detail::WorkerGone {
