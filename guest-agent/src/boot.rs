@@ -114,8 +114,11 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
 fn ready(supervisor: &mut Supervisor, hello: &latefork_wire::frame::Hello) {
     supervisor.park_victim();
     console::line(format_args!(
-        "latefork-agent: READY async={} mark={} fuse={}",
-        hello.async_number, hello.marked, hello.fuse
+        "latefork-agent: READY async={} mark={} fuse={} sse={}",
+        hello.async_number,
+        hello.marked,
+        hello.fuse,
+        u32::from(rt::kernel_uses_sse())
     ));
 }
 

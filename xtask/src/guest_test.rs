@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let configs = match options.config {
         Some(config) => vec![config],
-        None => vec![Config::Fuzz],
+        None => vec![Config::Fuzz, Config::Sse],
     };
     for config in configs {
         for flavour in &flavours {
@@ -199,6 +199,11 @@ impl Machine<'_> {
         loop {
             let append = format!("latefork.first={} {chosen}", report.next());
             let console = self.boot(clock, &append)?;
+            // Else the registers of P6 were compared without SSE.
+            let sse = u32::from(self.config == Config::Sse);
+            if !console.contains(&format!(" sse={sse}\n")) {
+                bail!("the agent does not say sse={sse}:\n{}", tail(&console));
+            }
             let before = report.next();
             report.add(&console)?;
             if report.is_complete() {
