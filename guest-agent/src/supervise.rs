@@ -11,8 +11,8 @@ use latefork_wire::trace::{AgentFault, Detail, Outcome};
 use crate::helper::{self, Ask};
 use crate::interp::{Context, account, calls};
 use crate::shared::{Reporter, agent_error, get, set, shared};
-use crate::victim::{CHILD_ENDED, END_NOW, FINALS_WRITTEN, STEPS_DONE, WRITE_FINALS};
 use crate::tasks::{self, Life};
+use crate::victim::{CHILD_ENDED, END_NOW, FINALS_WRITTEN, STEPS_DONE, WRITE_FINALS};
 use crate::{files, leak, sys, victim};
 
 /// Ticks that a program gets where the host names none: longer than the
