@@ -155,7 +155,7 @@ fn mutant(bias: Bias, seeds: &[Vec<u8>], number: u32) -> Program {
 fn lacks(events: &[Event]) -> Option<&'static str> {
     let called = |event: &Event| matches!(event.detail, Detail::Issued { .. });
     let over = |event: &Event| match event.detail {
-        Detail::End { outcome, .. } => [Outcome::Done, Outcome::Died]
+        Detail::End { outcome, .. } => [Outcome::Done, Outcome::Died, Outcome::LeftRunning]
             .iter()
             .any(|good| *good as u32 == outcome),
         _ => false,
