@@ -48,7 +48,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "tests of all crates",
-        run: || cargo(&["test", "--workspace"]),
+        run: tests,
     },
     Check {
         name: "regressions on both flavours",
@@ -100,6 +100,14 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 
 fn cargo(arguments: &[&str]) -> Result<Vec<String>> {
     sh::run(&mut sh::command("cargo", arguments))?;
+    Ok(Vec::new())
+}
+
+/// The same random cases in every run: to find new ones is the fuzz targets'
+/// work, and what they find must not fail somebody else's change.
+fn tests() -> Result<Vec<String>> {
+    let mut cargo = sh::command("cargo", &["test", "--workspace"]);
+    sh::run(cargo.env("PROPTEST_RNG_SEED", "2007"))?;
     Ok(Vec::new())
 }
 
