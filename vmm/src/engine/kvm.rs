@@ -6,7 +6,7 @@
 //! take one yet.
 //!
 //! Time. An engine on real hardware cannot count instructions. Virtual time
-//! passes in steps of [`kick::TICK`] of the thread's processor time, and where
+//! passes in steps of 4 ms of the thread's processor time, and where
 //! the machine skips idle time; so a guest that halts is as quick as on the
 //! software CPU, and a slow host does not make its clock run ahead.
 //!
