@@ -83,6 +83,8 @@ pub(super) fn are_private(program: &Program, op: u8) -> bool {
     let index = OpIndex::new(op);
     call.times() == 1
         && call.status.place == Place::Own
+        // The agent puts the argument block there before the call.
+        && call.args.place != Place::OverStatus
         && program.steps.iter().enumerate().all(|(at, step)| {
             let myself = at == usize::from(op);
             match &step.op {

@@ -6,7 +6,7 @@
 //! slow page, at an edge), in the event behind them, as far as it could be read
 //! without waiting. Nothing else may write there.
 
-use latefork_wire::trace::Detail;
+use latefork_wire::trace::{Detail, Outcome};
 
 use super::cells::{buffer_is_alone, status_is_its_own};
 use super::journal::{Issue, Journal};
@@ -49,8 +49,12 @@ fn changed_later(journal: &Journal<'_>, issue: &Issue) -> bool {
 const WITH_STATUS: u32 = 2;
 const AT_END: u32 = 3;
 
-/// As [`changed_later`], for a buffer that is not the own one.
+/// As [`changed_later`], for a buffer that is not the own one. A victim that
+/// died took its private pages along; what is read at the end is not its own.
 fn changed_elsewhere(journal: &Journal<'_>, issue: &Issue) -> bool {
+    if journal.outcome == Some(Outcome::Died) {
+        return false;
+    }
     let seen = |wanted: u32| {
         journal.events.iter().find_map(|event| match event.detail {
             Detail::ResultSeen {

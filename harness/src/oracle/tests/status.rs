@@ -268,3 +268,45 @@ fn what_is_seen_before_the_call_is_no_status() {
     let expected = ["P2 status-written stat64"];
     check_trace(program, &format!("{early}{events}\n{written}"), &expected);
 }
+
+/// A result on a FUSE page, then death, recorded on hardened.
+const SLOW_STAT: &str =
+    "t0 async a0=path a1=slow:1 watch=registers\nt0 fuse file=1 on=read\nt0 send sig=kill\n";
+const SLOW_STAT_ON_HARDENED: &str = "begin thread=0 tid=310 pid=310 parent=1 tasks=25 flavour=0 ms=1040
+    issued thread=0 op=0 tid=310 status=0x20000050 args=0x20000068 index=0 buffer=0x230050a0 round=0 hash=0xd42cb001
+    result thread=0 op=0 tid=310 when=0 at=0x230050a0 bytes=0 hash=0x811c9dc5
+    fuse tid=310 file=1 opcode=15 action=0 held=0
+    returned thread=0 op=0 tid=311 value=0 from=310 continuations=1 status=0 hash=0xd42cb001 canaries=0
+    result thread=0 op=0 tid=311 when=1 at=0x230050a0 bytes=160 hash=0x96b72a12
+    status thread=0 op=0 tid=311 old=0x5aa5a55a new=0 hash=0xd42cb001 changes=1 late=0
+    result thread=0 op=0 tid=311 when=2 at=0x230050a0 bytes=160 hash=0x96b72a12
+    done thread=0 op=1 tid=311 value=0 second=0
+    leaving thread=0 op=2 tid=311 how=3 code=9
+    final thread=0 op=0 tid=1 continuations=1 status=0 changes=1 hash=0xd42cb001 canaries=0 altered=0
+    result thread=0 op=0 tid=1 when=3 at=0x230050a0 bytes=160 hash=0xea6207e5
+    victim tid=0 pid=310 status=9 over=0 tasks=0 ms=1040
+    end tid=0 outcome=1 tasks=0 pending=0 continuations=0 lost=0 ms=1040";
+
+#[test]
+fn what_a_dead_victim_took_along_is_no_late_result() {
+    check_trace(SLOW_STAT, SLOW_STAT_ON_HARDENED, &[]);
+    let alive = SLOW_STAT_ON_HARDENED.replace("outcome=1", "outcome=0");
+    check_trace(SLOW_STAT, &alive, &["P4 result-after-status stat64"]);
+}
+
+/// An argument block over the call's own status, recorded on hardened.
+const REFUSED_ON_HARDENED: &str = "begin thread=0 tid=310 pid=310 parent=1 tasks=25 flavour=0 ms=1040
+    issued thread=0 op=0 tid=310 status=0x20000050 args=0x20000053 index=234 buffer=0 round=0 hash=0x4f43ebc5
+    returned thread=0 op=0 tid=310 value=-22 from=310 continuations=1 status=0xc8a5a55a hash=0x4f43ebc5 canaries=6
+    thread-end thread=0 tid=310 first=310
+    final thread=0 op=0 tid=310 continuations=1 status=0xc8a5a55a changes=0 hash=0x4f43ebc5 canaries=6 altered=0
+    continuation thread=0 tid=310 id=310 phase=2 lives=1
+    end tid=0 outcome=5 tasks=1 pending=0 continuations=1 lost=0 ms=1040";
+
+#[test]
+fn a_status_under_the_argument_block_is_the_agents_writing() {
+    let over = "t0 async index=234 args=over-status:75 a0=bad-fd\n";
+    check_trace(over, REFUSED_ON_HARDENED, &[]);
+    let own = "t0 async index=234 a0=bad-fd\n";
+    check_trace(own, REFUSED_ON_HARDENED, &["P2 status-written 234"]);
+}
