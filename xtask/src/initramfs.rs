@@ -56,6 +56,7 @@ pub(crate) fn build(programs: &[PathBuf], output: &Path) -> Result<()> {
     agent::write(output, &archive.finish())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of a file that goes into an archive.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

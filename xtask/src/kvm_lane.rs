@@ -20,8 +20,9 @@ use clap::Args;
 use self::base::Base;
 use self::outer::{Outer, Verdict};
 use crate::initramfs::cpio::Archive;
+use crate::initramfs::read;
 use crate::kernel::variant::Flavour;
-use crate::{initramfs, kernel, sh};
+use crate::{initramfs, kernel, qemu, sh};
 
 /// What to run in the lane.
 #[derive(Debug, Args)]
@@ -53,7 +54,8 @@ const INIT: &str = include_str!("kvm_lane/init.sh");
 
 /// Builds the lane, runs it, and fails unless all that ran passed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    outer::ensure()?;
+    // One package has both emulators.
+    qemu::ensure()?;
     let base = Base::fetch()?;
     for flavour in [Flavour::Faithful, Flavour::Hardened] {
         kernel::build_fuzz(flavour)?;
@@ -225,10 +227,6 @@ fn build_exit(folder: &Path) -> Result<Vec<u8>> {
         &["-static", "-Os", "-s", "-o", &into, EXIT_SOURCE],
     ))?;
     read(&to)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]

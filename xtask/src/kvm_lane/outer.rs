@@ -5,12 +5,9 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-
-use crate::apt;
+use anyhow::{Context, Result};
 
 const PROGRAM: &str = "qemu-system-x86_64";
-const PACKAGE: &str = "qemu-system-x86";
 /// Exit codes that `isa-debug-exit` makes of what `exit.c` writes.
 const PASSED: i32 = 33;
 const FAILED: i32 = 35;
@@ -38,25 +35,6 @@ pub(super) struct Outer<'a> {
     /// Where the second serial line goes.
     pub(super) report: &'a Path,
     pub(super) limit: Duration,
-}
-
-/// Installs QEMU, as root, where it is missing.
-pub(super) fn ensure() -> Result<()> {
-    let mut version = Command::new(PROGRAM);
-    version
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if version.status().is_ok() {
-        return Ok(());
-    }
-    if !apt::is_root()? {
-        bail!(
-            "{PROGRAM} is missing; install it with: {}",
-            apt::hint(&[PACKAGE])
-        );
-    }
-    apt::install(&[PACKAGE])
 }
 
 impl Outer<'_> {
