@@ -99,7 +99,10 @@ struct LaterSignal {
 struct Helper {
     server: Option<Server>,
     later: [Option<LaterSignal>; 8],
+    /// Tasks to detach from at a reset, as many as there is room for.
     tracees: [u32; 8],
+    /// Whether there is any tracee, known by number or not.
+    tracing: bool,
 }
 
 static mut ROOM: [u8; 12 * 1024] = [0; 12 * 1024];
@@ -110,6 +113,7 @@ pub fn run(fuse: Option<Fd>) -> ! {
         server: fuse.map(Server::new),
         later: [None; 8],
         tracees: [0; 8],
+        tracing: false,
     };
     // SAFETY: this process has one thread, and only this loop uses it.
     let room = unsafe { &mut *core::ptr::addr_of_mut!(ROOM) };
@@ -218,7 +222,10 @@ impl Helper {
         };
         match action {
             _ if result < 0 => return result,
-            PtraceAction::Seize | PtraceAction::Attach => self.remember(tid),
+            PtraceAction::Seize | PtraceAction::Attach => {
+                self.tracing = true;
+                self.remember(tid);
+            }
             PtraceAction::Detach => self.forget(tid),
             _ => {}
         }
@@ -257,11 +264,14 @@ impl Helper {
 
     /// Lets tracees go on that stopped by themselves; new ones are known too.
     fn attend_tracees(&mut self) -> Option<u32> {
-        if self.tracees.iter().all(|tid| *tid == 0) {
+        if !self.tracing {
             return None;
         }
         for _ in 0..16 {
             let (found, status) = sys::wait4(-1, sys::WNOHANG | sys::WALL);
+            // No child and no tracee is left. (A program may have more tasks
+            // than are known by number.)
+            self.tracing = found != sys::ECHILD;
             if found <= 0 {
                 break;
             }
@@ -296,6 +306,7 @@ impl Helper {
             }
         }
         self.tracees = [0; 8];
+        self.tracing = false;
         undo_limits();
         if let Some(server) = &mut self.server {
             server.release();

@@ -76,7 +76,7 @@ pub fn run_some(thread: u8, start: usize, end: usize, most: u8) {
             thread,
             op: OpIndex::new(at as u8),
         };
-        match run_op(context, &program.step(at).op) {
+        match run_op(context, &program.step(at).op, left) {
             Flow::Done(value) => context.reporter().done(value),
             Flow::Reported => {}
             Flow::Skip(steps) => skip = steps,
@@ -85,7 +85,9 @@ pub fn run_some(thread: u8, start: usize, end: usize, most: u8) {
     }
 }
 
-fn run_op(context: Context, op: &Op) -> Flow {
+/// Runs one step of a task that runs `left` more, which is `u8::MAX` without a
+/// limit.
+fn run_op(context: Context, op: &Op, left: u8) -> Flow {
     match op {
         Op::Nop(_) => Flow::Reported,
         Op::Async(call) => calls::run(context, call),
@@ -118,7 +120,7 @@ fn run_op(context: Context, op: &Op) -> Flow {
         Op::Timer(timer) => Flow::Done(signals::timer(context, timer)),
         Op::SigWait(wait) => Flow::Done(signals::sigwait(wait)),
         Op::Spawn(spawn) => Flow::Done(process::spawn(spawn)),
-        Op::Fork(fork) => process::fork(context, fork),
+        Op::Fork(fork) => process::fork(context, fork, left),
         Op::Wait(wait) => process::wait(context, wait),
         Op::Exec(exec) => Flow::Done(process::exec(context, exec)),
         Op::Exit(exit) => process::exit(context, exit),

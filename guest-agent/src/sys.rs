@@ -8,6 +8,7 @@ pub type Fd = i32;
 pub const EINTR: i32 = -4;
 pub const EAGAIN: i32 = -11;
 pub const EFAULT: i32 = -14;
+pub const ECHILD: i32 = -10;
 pub const EINVAL: i32 = -22;
 pub const ENOSYS: i32 = -38;
 pub const ETIMEDOUT: i32 = -110;

@@ -28,9 +28,10 @@ pub fn spawn(spawn: &Spawn) -> i32 {
     victim::spawn(spawn.thread, stack).min(0)
 }
 
-/// Makes a child; its steps are skipped here.
-pub fn fork(context: Context, fork: &Fork) -> Flow {
-    CHILD_OPS.store(u32::from(fork.ops), Relaxed);
+/// Makes a child; its steps are skipped here. A child's child takes none of the
+/// steps that the child leaves to its parent: each step is one process's.
+pub fn fork(context: Context, fork: &Fork, left: u8) -> Flow {
+    CHILD_OPS.store(u32::from(fork.ops.min(left)), Relaxed);
     CHILD_CODE.store(u32::from(fork.code), Relaxed);
     let made = match fork.kind {
         ForkKind::Fork => sys::fork(),
