@@ -69,6 +69,18 @@ const REPORTERS: &[&str] = &[
     "__schedule_bug",
 ];
 
+/// Functions in which every task that sleeps stands: a hung one is known by what
+/// it waits for.
+const SLEEPERS: &[&str] = &[
+    "__schedule",
+    "schedule",
+    "schedule_timeout",
+    "schedule_preempt_disabled",
+    "io_schedule",
+];
+/// The title of a task that sleeps for too long.
+const HUNG: &str = "INFO: task ";
+
 /// One complaint of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
@@ -157,7 +169,9 @@ fn add_frame(complaint: &mut Complaint, place: &str) {
         return;
     };
     let known = complaint.frames.contains(&function);
-    if complaint.frames.len() < FRAMES && !known && !REPORTERS.contains(&function.as_str()) {
+    let name = function.as_str();
+    let sleeps = complaint.title.starts_with(HUNG) && SLEEPERS.contains(&name);
+    if complaint.frames.len() < FRAMES && !known && !sleeps && !REPORTERS.contains(&name) {
         complaint.frames.push(function);
     }
 }

@@ -83,8 +83,7 @@ pub(super) fn are_private(program: &Program, op: u8) -> bool {
     let index = OpIndex::new(op);
     call.times() == 1
         && call.status.place == Place::Own
-        // The agent puts the argument block there before the call.
-        && call.args.place != Place::OverStatus
+        && !stages_beside(call, index)
         && program.steps.iter().enumerate().all(|(at, step)| {
             let myself = at == usize::from(op);
             match &step.op {
@@ -97,6 +96,22 @@ pub(super) fn are_private(program: &Program, op: u8) -> bool {
                 _ => true,
             }
         })
+}
+
+/// Bytes of an argument block that overlap no cell but the own block's, from its
+/// start on: that has room for 8 words, and the agent writes at most 6.
+const SHIFT: u8 = 8;
+
+/// Whether the agent puts the argument block over other cells of the call
+/// itself, before it is made.
+fn stages_beside(call: &Call, own: OpIndex) -> bool {
+    let Pointer { place, param } = call.args;
+    match place {
+        Place::OverStatus => true,
+        Place::OverArgs => param % 32 > SHIFT,
+        Place::StatusOf | Place::ArgsOf | Place::BufferOf => OpIndex::new(param) == own,
+        _ => false,
+    }
 }
 
 /// Whether nothing but the call's own result store writes to its status: the

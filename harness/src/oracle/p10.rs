@@ -6,7 +6,7 @@
 //! ended. The agent looks for that only after it has answered or aborted every
 //! FUSE request.
 
-use latefork_wire::op::{FuseAction, Op, Sig};
+use latefork_wire::op::{FuseAction, Observation, Op, Sig};
 use latefork_wire::program::Program;
 use latefork_wire::trace::{Detail, Outcome};
 
@@ -41,11 +41,17 @@ pub(super) fn check(journal: &Journal<'_>) -> Vec<Violation> {
 }
 
 /// Whether a process of the program may live on by the program's own doing: a
-/// tracer keeps it, or a child of a child.
+/// tracer keeps it, or it is a child of a child, or one of the plain children
+/// that a victim counts, which only that victim ends.
 fn may_stay(program: &Program) -> bool {
     let forks = program.steps.iter();
     let forks = forks.filter(|step| matches!(step.op, Op::Fork(_)));
-    forks.count() > 1 || any(program, |op| matches!(op, Op::Ptrace(_)))
+    let keeps = |op: &Op| match op {
+        Op::Ptrace(_) => true,
+        Op::Observe(observe) => observe.what == Observation::Clones,
+        _ => false,
+    };
+    forks.count() > 1 || any(program, keeps)
 }
 
 /// Whether the watchdog had to end a process that had called exit_group.

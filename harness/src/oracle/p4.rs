@@ -36,7 +36,8 @@ fn changed_later(journal: &Journal<'_>, issue: &Issue) -> bool {
     for event in journal.events.iter().filter(|event| event.op == issue.op) {
         match event.detail {
             Detail::Status { hash, .. } => at_status = at_status.or(Some(hash)),
-            Detail::Final { hash, .. } => at_end = Some(hash),
+            // A child may see the status when the end was written already.
+            Detail::Final { hash, .. } if at_status.is_some() => at_end = Some(hash),
             _ => {}
         }
     }
@@ -49,8 +50,12 @@ fn changed_later(journal: &Journal<'_>, issue: &Issue) -> bool {
 const WITH_STATUS: u32 = 2;
 const AT_END: u32 = 3;
 
-/// As [`changed_later`], for a buffer that is not the own one. A victim that
-/// died took its private pages along; what is read at the end is not its own.
+/// Process id of init, which has mappings of its own.
+const INIT: u32 = 1;
+
+/// As [`changed_later`], for a buffer that is not the own one: private to a
+/// process, so only what the same process saw both times is compared. A victim
+/// that died took its pages along.
 fn changed_elsewhere(journal: &Journal<'_>, issue: &Issue) -> bool {
     if journal.outcome == Some(Outcome::Died) {
         return false;
@@ -59,10 +64,10 @@ fn changed_elsewhere(journal: &Journal<'_>, issue: &Issue) -> bool {
         journal.events.iter().find_map(|event| match event.detail {
             Detail::ResultSeen {
                 when, bytes, hash, ..
-            } if event.op == issue.op && when == wanted => Some((bytes, hash)),
+            } if event.op == issue.op && when == wanted => Some((bytes, hash, event.tid == INIT)),
             _ => None,
         })
     };
     let pair = seen(WITH_STATUS).zip(seen(AT_END));
-    pair.is_some_and(|(first, last)| first.0 == last.0 && first.1 != last.1)
+    pair.is_some_and(|(first, last)| (first.0, first.2) == (last.0, last.2) && first.1 != last.1)
 }

@@ -109,7 +109,7 @@ fn judge(journal: &Journal<'_>, issue: &Issue, detail: &Detail) -> Option<Fault>
             let row = *Row::ALL.get(usize::try_from(row).ok()?)?;
             let must_stay = match fate(row) {
                 Fate::Kept => is_sequential(journal.program) || row == Row::Pid,
-                Fate::Shared => is_alone(journal, issue),
+                Fate::Shared => is_alone(journal, issue) && can_be_read(journal.program, row),
                 Fate::Counted => is_sequential(journal.program) && !reaps(journal.program),
                 Fate::Loose => false,
             };
@@ -117,6 +117,12 @@ fn judge(journal: &Journal<'_>, issue: &Issue, detail: &Detail) -> Option<Fault>
         }
         _ => None,
     }
+}
+
+/// Whether reading the row cannot fail by an allocation that the program lets
+/// fail: for the directory's name the kernel takes memory (fs/d_path.c).
+fn can_be_read(program: &Program, row: Row) -> bool {
+    row != Row::Cwd || !any(program, |op| matches!(op, Op::Fault(_)))
 }
 
 /// Whether no other task of the process can change what it shares: one thread,

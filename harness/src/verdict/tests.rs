@@ -174,6 +174,17 @@ Call Trace:
  fuse_dentry_revalidate+0x1bc/0x500
 ";
 
+/// The same of a second open of a file that is being read.
+const LOCKED: &str = "INFO: task init:311 blocked for more than 2 seconds.
+Call Trace:
+ __schedule+0x23c/0x5a0
+ schedule+0x28/0xd0
+ io_schedule+0x3f/0x60
+ folio_wait_bit_common+0x127/0x2f0
+ __folio_lock+0x1d/0x30
+ invalidate_inode_pages2_range+0x3e4/0x560
+";
+
 #[test]
 fn a_task_that_waits_for_what_the_program_withholds_is_no_finding() {
     let silent = execution(Ending::Traced, "");
@@ -185,6 +196,8 @@ fn a_task_that_waits_for_what_the_program_withholds_is_no_finding() {
     let holds = "t0 fuse file=0 action=hold on=lookup";
     let is_base = |verdict| matches!(verdict, Verdict::BaseKernel(_));
     assert!(is_base(weigh(holds, WITHHELD)));
+    assert!(is_base(weigh(holds, LOCKED)));
+    assert!(!is_base(weigh("t0 nop", LOCKED)));
     assert!(!is_base(weigh("t0 nop", WITHHELD)));
     let elsewhere = WITHHELD.replace("__fuse_simple_request", "pipe_read");
     let elsewhere = elsewhere.replace("fuse_dentry_revalidate", "vfs_read");

@@ -53,14 +53,14 @@ pub(super) fn without_base(
     }
 }
 
-/// Whether a task hangs in FUSE, or behind a lock, while the program itself
+/// Whether a task hangs in FUSE, or behind a lock or a locked page, while the program itself
 /// withholds replies. Linux waits for those without an end, and whether the call
 /// at that point is a worker's or (after a failed clone) the thread's own may
 /// differ from the control run.
 fn is_withheld(program: &Program, complaint: &Complaint) -> bool {
     let holds = |op: &Op| matches!(op, Op::Fuse(fuse) if fuse.action == FuseAction::Hold);
     let waits = |frame: &String| {
-        let lock = ["schedule_preempt_disabled", "rwsem_down", "__mutex_lock"];
+        let lock = ["rwsem_down", "__mutex_lock", "folio_wait", "__folio_lock"];
         frame.contains("fuse") || lock.iter().any(|name| frame.starts_with(name))
     };
     complaint.title.starts_with("INFO: task ")
