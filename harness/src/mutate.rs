@@ -39,12 +39,18 @@ pub fn mutate(bias: Bias, data: &mut [u8], size: usize, max_size: usize, seed: u
 }
 
 /// Writes the start of one program with the end of another to `out` and gives
-/// the number of bytes, 1 at least (0 only where `out` has no room).
+/// the number of bytes, 1 at least (0 only where `out` has no room). If either
+/// makes a call, so does what comes out.
 pub fn crossover(one: &[u8], two: &[u8], out: &mut [u8], seed: u32) -> usize {
     let (one, two) = (Program::decode(one), Program::decode(two));
     let chance = chance(seed);
     let mut chance = Unstructured::new(&chance);
-    let mut program = splice(&one, &two, &mut chance).unwrap_or(one);
+    let mut program = splice(&one, &two, &mut chance).unwrap_or_else(|_| one.clone());
+    if !calls(&program) {
+        let steps = one.steps.iter().chain(two.steps.iter());
+        let call = steps.copied().find(|step| is_call(&step.op));
+        call.into_iter().for_each(|step| append(&mut program, step));
+    }
     put(&mut program, out, out.len())
 }
 
@@ -76,17 +82,17 @@ fn chance(seed: u32) -> [u8; CHANCE] {
 }
 
 /// Encodes into at most `max_size` bytes of `data`: steps that find no room go
-/// first, then points.
+/// first, the last call last of them, then points.
 fn put(program: &mut Program, data: &mut [u8], max_size: usize) -> usize {
     let room = max_size.min(data.len());
     let mut bytes = [0; MAX_BYTES];
     let mut size = program.encode(&mut bytes);
     while size > room && (!program.steps.is_empty() || !program.schedule.is_empty()) {
-        let steps = program.steps.len();
-        let points = program.schedule.len();
-        program.steps.truncate(steps.saturating_sub(1));
-        if steps == 0 {
-            program.schedule.truncate(points - 1);
+        match expendable(program) {
+            Some(step) => {
+                program.steps.remove(step);
+            }
+            None => program.schedule.truncate(program.schedule.len() - 1),
         }
         size = program.encode(&mut bytes);
     }
@@ -130,10 +136,28 @@ fn insert(bias: Bias, program: &mut Program, chance: &mut Unstructured<'_>) -> R
     Ok(())
 }
 
+fn is_call(op: &Op) -> bool {
+    matches!(op, Op::Async(_))
+}
+
 /// Whether the program goes through the call anywhere.
 fn calls(program: &Program) -> bool {
-    let mut steps = program.steps.iter();
-    steps.any(|step| matches!(step.op, Op::Async(_)))
+    program.steps.iter().any(|step| is_call(&step.op))
+}
+
+/// The step that goes first where there is no room for all: the last, but a
+/// program's only call after all others.
+fn expendable(program: &Program) -> Option<usize> {
+    let steps = program.steps.iter();
+    let first_call = steps.clone().position(|step| is_call(&step.op));
+    let mut others = (0..steps.len()).rev().filter(|at| Some(*at) != first_call);
+    others.next().or(first_call)
+}
+
+/// Adds a step at the end, in place of the last one where all are taken.
+fn append(program: &mut Program, step: Step) {
+    program.steps.truncate(MAX_STEPS - 1);
+    program.steps.push(step);
 }
 
 /// Lets thread 0 make a call.

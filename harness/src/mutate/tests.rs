@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use latefork_wire::call::ASYNC_INDEX;
 use latefork_wire::op::OpCode;
+use latefork_wire::program::{MAX_POINTS, POINT, STEP};
 use proptest::prelude::*;
 
 use super::*;
@@ -59,6 +60,22 @@ proptest! {
         data.resize(MAX_BYTES, 0);
         let size = mutate(bias, &mut data, input.len(), MAX_BYTES, seed);
         prop_assert!(calls(&Program::decode(&data[..size])));
+    }
+
+    #[test]
+    fn no_crossover_and_no_lack_of_room_takes_the_last_call(
+        one in prop::collection::vec(any::<u8>(), 0..MAX_BYTES),
+        bias in prop::sample::select(&BIASES),
+        room in HEADER + MAX_POINTS * POINT + STEP..MAX_BYTES,
+        seed: u32,
+    ) {
+        let mut two = vec![0; room];
+        let size = mutate(bias, &mut two, 1, room, seed);
+        let mut out = vec![0; room];
+        for (one, two) in [(&one[..], &two[..size]), (&two[..size], &one[..])] {
+            let size = crossover(one, two, &mut out, seed);
+            prop_assert!(calls(&Program::decode(&out[..size])));
+        }
     }
 
     #[test]
