@@ -106,9 +106,9 @@ pub(crate) fn build(targets: &[&str]) -> Result<()> {
     progress::cargo("building fuzz targets", command.args(targets))
 }
 
-/// `cargo fuzz` with a compiler that has libFuzzer's instrumentation.
+/// `cargo fuzz`, as users start it.
 pub(crate) fn cargo_fuzz(command: &str) -> Command {
-    sh::command("cargo", &["+nightly", "fuzz", command])
+    sh::command("cargo", &["fuzz", command])
 }
 
 /// A line of `latefork doctor`.

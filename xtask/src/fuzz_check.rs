@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     if !options.built {
-        sh::run(&mut sh::command("cargo", &["+nightly", "fuzz", "build"]))?;
+        sh::run(&mut sh::command("cargo", &["fuzz", "build"]))?;
     }
     linked()?;
     if options.smoke > 0 {
@@ -171,7 +171,7 @@ fn check_host_target(target: &str, contents: &Contents) -> Result<()> {
 fn smoke(target: &str, runs: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let seeds = sh::root().join("corpora").join(target);
-    let mut command = sh::command("cargo", &["+nightly", "fuzz", "run", target]);
+    let mut command = sh::command("cargo", &["fuzz", "run", target]);
     command.arg(folder.path());
     if seeds.is_dir() {
         command.arg(seeds);

@@ -68,10 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .with_context(|| format!("cannot write into {}", folder.display()))?;
     let variant = Variant::new(Flavour::Hardened, Config::Fuzz, Some(&folder))?;
     kernel::build(&variant)?;
-    sh::run(&mut sh::command(
-        "cargo",
-        &["+nightly", "fuzz", "build", "everything"],
-    ))?;
+    sh::run(&mut sh::command("cargo", &["fuzz", "build", "everything"]))?;
     let trials = Trials {
         kernel: variant.name(),
         programs: options.programs,

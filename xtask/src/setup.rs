@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::kernel::variant::Flavour;
@@ -29,7 +29,6 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 /// Packages, cargo-fuzz, both kernels, the agent, the command, the templates.
 pub(crate) fn everything() -> Result<()> {
     packages()?;
-    nightly()?;
     cargo_fuzz()?;
     guests()?;
     command()?;
@@ -65,24 +64,6 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-/// A nightly compiler: libFuzzer's instrumentation is no part of a stable one.
-pub(crate) fn nightly() -> Result<()> {
-    if succeeds("cargo", &["+nightly", "--version"]) {
-        return Ok(());
-    }
-    let install = ["toolchain", "install", "nightly", "--profile", "minimal"];
-    let bar = progress::spinner("installing a nightly toolchain");
-    let done = succeeds("rustup", &install);
-    bar.finish_and_clear();
-    if !done {
-        bail!(
-            "no nightly toolchain: install one with `rustup {}`",
-            install.join(" ")
-        );
-    }
-    Ok(())
 }
 
 /// Installs cargo-fuzz unless one is there.

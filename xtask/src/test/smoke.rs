@@ -18,7 +18,7 @@ const RUNS: (u32, u32) = (100, 2000);
 
 /// Runs each target; gives what was not run, or found, and why.
 pub(super) fn run() -> Result<Vec<String>> {
-    if let Err(error) = setup::nightly().and_then(|()| setup::cargo_fuzz()) {
+    if let Err(error) = setup::cargo_fuzz() {
         return Ok(vec![format!("fuzz targets: {error:#}")]);
     }
     fuzz::build(&[])?;
