@@ -56,6 +56,12 @@ enum Command {
 impl Cli {
     /// Runs the subcommand. An error means that nothing could be done: exit code 2.
     pub(crate) fn run(self) -> Result<ExitCode> {
+        // In `latefork repro FILE | head` the reader leaves first: that ends the
+        // command, as any that prints. Those that also talk to other programs
+        // see a broken pipe as an error.
+        if !matches!(self.command, Command::Boot(_) | Command::Bench(_)) {
+            sigpipe::reset();
+        }
         match self.command {
             Command::Doctor(options) => doctor::run(&options),
             Command::Boot(options) => boot::run(&options),

@@ -3,7 +3,7 @@
 //! Needs `target/guest` (`cargo xtask setup`), as the harness's own tests do.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,6 +63,24 @@ fn check_refused(output: &Output, code: i32, words: &[&str]) {
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", said(output)))
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_command_without_a_word() {
+    let place = Place::new();
+    let program = place.file("program.txt", FORKS);
+    // The end to read from is gone before anything is printed.
+    let (_, writer) = std::io::pipe().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_latefork"))
+        .arg("show")
+        .arg(&program)
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(Child::wait_with_output)
+        .unwrap();
+    assert_eq!(output.status.code(), None, "{output:?}");
+    assert_eq!(said(&output), "");
 }
 
 #[test]
