@@ -196,10 +196,10 @@ fn part_at(machine: &mut Machine, symbols: &Symbols) -> Part {
     if registers.cpl != 0 {
         return Part::Agent;
     }
-    let here = symbols.function_at(registers.eip).unwrap_or_default();
-    if here == "__sanitizer_cov_trace_pc" {
+    if symbols.counts_an_edge(registers.eip) {
         return Part::Coverage;
     }
+    let here = symbols.function_at(registers.eip).unwrap_or_default();
     if CHECKS.iter().any(|check| here.starts_with(check)) {
         return Part::DebugChecks;
     }

@@ -1,24 +1,24 @@
 //! How crowded the map of edges is: the places that an image counts, and how
-//! many of their hashes are distinct.
+//! many of their numbers are distinct.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use object::{Object, ObjectSection, ObjectSymbol};
+use anyhow::{Context, Result, ensure};
+use object::{Object, ObjectSection};
 
-/// What the compiler calls at each place.
-const CALLEE: &str = "__sanitizer_cov_trace_pc";
-/// `call rel32` (Intel SDM, volume 2, CALL).
-const CALL: u8 = 0xe8;
+/// Where the image lists its places (`linux/harness_covered.h` of the patch).
+const SECTION: &str = ".debug_harness_places";
+/// Bytes of a place's entry: address (4), number (2), bytes of its code (2).
+const ENTRY: usize = 8;
 
 /// Places of an image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Places {
-    /// Calls of the counting function.
+    /// Where edges are counted.
     pub(super) all: usize,
-    /// Their distinct 16-bit hashes.
+    /// Their distinct numbers of 16 bits.
     pub(super) distinct: usize,
 }
 
@@ -28,45 +28,25 @@ impl Places {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let image = object::File::parse(&*bytes)
             .with_context(|| format!("{} is no ELF file", path.display()))?;
-        let callee = image
-            .symbols()
-            .find(|symbol| symbol.name() == Ok(CALLEE))
-            .with_context(|| format!("{} has no {CALLEE}", path.display()))?;
-        let callee = u32::try_from(callee.address())?;
-        let mut returns = Vec::new();
-        for section in image.sections() {
-            if matches!(section.name(), Ok(".text" | ".init.text")) {
-                let start = u32::try_from(section.address())?;
-                returns.extend(returns_from(callee, start, section.data()?));
-            }
-        }
-        let hashes: HashSet<u16> = returns.iter().copied().map(hash).collect();
+        let section = image
+            .section_by_name(SECTION)
+            .with_context(|| format!("{} has no section {SECTION}", path.display()))?;
+        Self::in_section(section.data()?)
+    }
+
+    fn in_section(list: &[u8]) -> Result<Self> {
+        let (entries, rest) = list.as_chunks::<ENTRY>();
+        ensure!(
+            rest.is_empty(),
+            "{SECTION} holds {} bytes, not whole entries of {ENTRY}",
+            list.len()
+        );
+        let numbers: HashSet<[u8; 2]> = entries.iter().map(|entry| [entry[4], entry[5]]).collect();
         Ok(Self {
-            all: returns.len(),
-            distinct: hashes.len(),
+            all: entries.len(),
+            distinct: numbers.len(),
         })
     }
-}
-
-/// The address behind each call of `callee` in `code`, which starts at `start`.
-fn returns_from(callee: u32, start: u32, code: &[u8]) -> Vec<u32> {
-    let mut found = Vec::new();
-    for (at, window) in code.windows(5).enumerate() {
-        let [CALL, a, b, c, d] = *window else {
-            continue;
-        };
-        let behind = start.wrapping_add(u32::try_from(at + 5).unwrap_or(u32::MAX));
-        if behind.wrapping_add(u32::from_le_bytes([a, b, c, d])) == callee {
-            found.push(behind);
-        }
-    }
-    found
-}
-
-/// The kernel's hash of a return address (`kernel/harness.c` of the patch).
-fn hash(address: u32) -> u16 {
-    let [_, _, low, high] = address.wrapping_mul(0x9e37_79b1).to_le_bytes();
-    u16::from_le_bytes([low, high])
 }
 
 #[cfg(test)]
@@ -74,20 +54,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_found_wherever_they_stand() {
-        // nop; call 0x1100; call 0x1200; call 0x1100
-        let mut code = vec![0x90];
-        for target in [0x1100u32, 0x1200, 0x1100] {
-            let behind = 0x1000 + u32::try_from(code.len()).unwrap() + 5;
-            code.push(CALL);
-            code.extend(target.wrapping_sub(behind).to_le_bytes());
-        }
-        assert_eq!(returns_from(0x1100, 0x1000, &code), [0x1006, 0x1010]);
+    fn places_with_the_same_number_are_one_cell() {
+        let entry = |address: u32, number: u16| {
+            let [a, b, c, d] = address.to_le_bytes();
+            let [low, high] = number.to_le_bytes();
+            [a, b, c, d, low, high, 36, 0]
+        };
+        let list = [entry(0x1000, 7), entry(0x2000, 0x107), entry(0x3000, 7)].concat();
+        let places = Places::in_section(&list).unwrap();
+        assert_eq!((places.all, places.distinct), (3, 2));
     }
 
     #[test]
-    fn the_hash_is_the_upper_half_of_the_product() {
-        assert_eq!(hash(1), 0x9e37);
-        assert_eq!(hash(2), 0x3c6e);
+    fn half_an_entry_is_an_error() {
+        Places::in_section(&[0; 12]).unwrap_err();
     }
 }
