@@ -6,7 +6,7 @@ use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind,
 
 use crate::address::PAGE_SIZE;
 use crate::block::{Key, MAX_BLOCK_LEN, NewBlock};
-use crate::integer::fuse;
+use crate::integer::fuse::{self, Draft};
 use crate::lower::{Context, Ending, Lowered, lower, too_long, undefined};
 use crate::memory::Memory;
 use crate::op::Op;
@@ -68,16 +68,16 @@ pub(crate) fn decode(
 
     let mut block = NewBlock {
         key: key(core.mode, place, extent),
-        ops: Vec::with_capacity(8),
+        ops: Vec::new(),
         count: 0,
         second_frame: None,
         bytes: Vec::new(),
     };
+    let mut drafts = Vec::with_capacity(16);
     let mut at = 0;
     let mut sides = 0;
-    let mut before = None;
-    while block.ops.len() < MAX_OPS {
-        let first = block.ops.is_empty();
+    while drafts.len() < MAX_OPS {
+        let first = drafts.is_empty();
         let slice = &buffer[at..window.min(at + MAX_LEN)];
         let Some(decoded) = decode_one(slice, place.eip.wrapping_add(at as u32), context) else {
             // The bytes end inside this instruction.
@@ -92,19 +92,21 @@ pub(crate) fn decode(
             }
             break;
         }
-        sides += usize::from(decoded.ending == Ending::Side);
-        let ends = decoded.ending == Ending::Block || sides == MAX_SIDES;
+        let ending = decoded.ending;
+        sides += usize::from(ending == Ending::Side);
         let len = usize::from(decoded.op.len);
-        let instruction = decoded.instruction;
-        if !(decoded.ending == Ending::Side && fuse_last(&mut block, before, &decoded, context)) {
-            push(&mut block, decoded, at);
+        if !(ending == Ending::Side && fuse_last(&mut block, &mut drafts, &decoded, context)) {
+            push(&mut drafts, &mut block.count, decoded, at);
         }
-        before = Some(instruction);
+        sides -= usize::from(fuse::count_edge(&mut drafts, context));
+        let enough = sides >= MAX_SIDES && !fuse::may_count(&drafts);
         at += len;
+        let ends = ending == Ending::Block || ending == Ending::Side && enough;
         if ends || extent == Extent::Single || at >= window {
             break;
         }
     }
+    block.ops = fuse::combine(&drafts, context);
     block.bytes = buffer[..at].to_vec();
     Ok(block)
 }
@@ -119,30 +121,31 @@ fn key(mode: Mode, place: Place, extent: Extent) -> Key {
 }
 
 #[allow(clippy::cast_possible_truncation)] // a few hundred bytes
-fn push(block: &mut NewBlock, decoded: Decoded, at: usize) {
+fn push(drafts: &mut Vec<Draft>, count: &mut u32, decoded: Decoded, at: usize) {
     let mut op = decoded.op;
     op.offset = at as u16;
-    op.ordinal = block.count as u8;
-    block.ops.push(op);
-    block.count += 1;
+    op.ordinal = *count as u8;
+    drafts.push(Draft {
+        op,
+        instruction: decoded.instruction,
+        condition: None,
+    });
+    *count += 1;
 }
 
-/// Makes one op of a comparison, the last op of the block, and the conditional
-/// jump that follows it, if there is a handler for the pair.
-fn fuse_last(
-    block: &mut NewBlock,
-    before: Option<Instruction>,
-    jump: &Decoded,
-    context: Context,
-) -> bool {
-    let (Some(before), Some(op)) = (before, block.ops.last_mut()) else {
+/// Makes one op of a comparison, the last draft, and the conditional jump that
+/// follows it, if there is a handler for the pair.
+fn fuse_last(block: &mut NewBlock, drafts: &mut [Draft], jump: &Decoded, context: Context) -> bool {
+    let Some(last) = drafts.last_mut() else {
         return false;
     };
-    if op.retires != 1 || !fuse::fuse(op, &before, &jump.op, &jump.instruction, context) {
+    let op = &mut last.op;
+    if op.retires != 1 || !fuse::fuse(op, &last.instruction, &jump.op, &jump.instruction, context) {
         return false;
     }
     op.len += jump.op.len;
     op.retires = 2;
+    last.condition = Some(jump.instruction.condition_code());
     block.count += 1;
     true
 }
@@ -179,7 +182,8 @@ fn crossing(
     if len - 1 > to_limit {
         return Err(core.gp(0));
     }
-    push(&mut block, decoded, 0);
+    block.ops = vec![decoded.op];
+    block.count = 1;
     block.second_frame = Some(second);
     block.bytes = bytes[..len].to_vec();
     Ok(block)

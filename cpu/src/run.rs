@@ -131,7 +131,9 @@ impl Cpu {
                 core.retired += u64::from(block.count);
                 &block.link
             } else if flow <= Flow::Indirect {
-                core.retired += u64::from(op.ordinal) + u64::from(op.retires);
+                // Modulo 2^64: an op that jumps early has taken some off.
+                let retired = u64::from(op.ordinal) + u64::from(op.retires);
+                core.retired = core.retired.wrapping_add(retired);
                 &op.link
             } else if flow == Flow::End && core.goes_on_after(op) {
                 core.retired += u64::from(op.ordinal) + 1;
@@ -177,7 +179,9 @@ impl Cpu {
             self.drop_written(memory);
             return Pause::Boundary;
         }
-        core.eip = op.start_eip(core);
+        let done = std::mem::take(&mut core.done);
+        core.retired += u64::from(done.count);
+        core.eip = op.start_eip(core).wrapping_add(u32::from(done.bytes));
         if flow == Flow::Again {
             return Pause::Boundary;
         }

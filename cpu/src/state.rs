@@ -48,6 +48,15 @@ impl Mode {
     }
 }
 
+/// How much of a fused op is done: where the instruction is that raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// Bytes of the instructions before it.
+    pub(crate) bytes: u8,
+    /// How many they are.
+    pub(crate) count: u8,
+}
+
 /// What keeps interrupts and debug traps off for one instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shadow {
@@ -93,6 +102,8 @@ pub(crate) struct Core {
     /// The current instruction has entered a handler (INT n and its kin): its
     /// own single-step trap is dropped, as TF was cleared on the way.
     pub(crate) entered_handler: bool,
+    /// What an op that raised has done before; else nothing.
+    pub(crate) done: Done,
     /// The level of INTR.
     pub(crate) interrupt_line: bool,
     /// An acknowledged interrupt that `run` delivers first.
@@ -146,6 +157,7 @@ impl Core {
             halted: false,
             keep_resume: false,
             entered_handler: false,
+            done: Done::default(),
             interrupt_line: false,
             pending_vector: None,
             stop: Stop::None,

@@ -39,7 +39,8 @@ fn reach<W: Word>(core: &Core, which: u8, offset: u32, access: Access, most: u32
 
 /// The cells of RAM behind `bytes` bytes at a linear address, if the fast path
 /// may use them.
-fn cells<'a>(
+#[inline(always)]
+pub(super) fn cells<'a>(
     core: &Core,
     memory: &Memory<'a>,
     linear: u32,

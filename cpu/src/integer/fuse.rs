@@ -1,173 +1,98 @@
-//! A comparison and the conditional jump after it as one op.
+//! Several instructions as one op.
 //!
-//! Together they are a tenth of what a kernel executes, and dispatch costs more
-//! than either. The op retires two instructions; where only one of them fits
-//! (the budget, single steps), blocks of one instruction are used instead.
+//! A kernel executes more different code than the host's predictor of indirect
+//! jumps can hold, so that dispatch costs several times what an instruction
+//! does. An op that executes two or more is worth its handler: comparisons with
+//! their jumps (`compare`), runs of PUSH or POP (`run`), pairs of frequent
+//! instructions (`pair`), and the counting of an edge (`count`).
+//!
+//! Nothing of this shows: such an op is as if its instructions were executed
+//! one after the other. If one of them raises, those before it are done and
+//! [`crate::state::Core::done`] says so. Where only some of them fit (the
+//! budget, single steps), blocks of one instruction are used instead.
 
-use iced_x86::{ConditionCode, Instruction, Mnemonic, OpKind};
+mod compare;
+mod count;
+mod pair;
+mod part;
+mod run;
+mod shape;
 
-use super::alu::{And, Binary, Sub};
-use super::condition::{Condition, by_condition};
-use super::operand::{Based, First, Immediate, Kind, Second, Source, kind, size};
+use iced_x86::{ConditionCode, Instruction};
+
+use self::shape::Shape;
 use crate::lower::Context;
-use crate::memory::{Memory, Word};
-use crate::op::{Flow, Handler, Op};
-use crate::segment::seg;
-use crate::state::{Core, Raised};
+use crate::op::{Flow, Op};
+use crate::state::{Core, Done};
 
-/// The field that holds the jump's displacement: one that the operands of the
-/// comparison leave free.
-trait Displacement {
-    fn get(op: &Op) -> u32;
+pub(crate) use compare::fuse;
+pub(crate) use count::{count_edge, may_count};
+
+/// An instruction, or a comparison and its jump, before it is known what it is
+/// fused with.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) op: Op,
+    /// The first instruction.
+    pub(crate) instruction: Instruction,
+    /// The condition of the jump that is fused with it.
+    pub(crate) condition: Option<ConditionCode>,
 }
 
-/// No memory operand.
-struct InDisp;
-/// No immediate.
-struct InImm;
-/// No register: 16 bits.
-struct InRegisters;
-
-impl Displacement for InDisp {
-    #[inline(always)]
-    fn get(op: &Op) -> u32 {
-        op.disp
+/// Makes as few ops as can be of the instructions of a block.
+pub(crate) fn combine(drafts: &[Draft], context: Context) -> Vec<Op> {
+    let shapes: Vec<Shape> = drafts
+        .iter()
+        .map(|draft| shape::of(draft, context))
+        .collect();
+    // From each place on: the fewest ops, and how many drafts the first takes.
+    let mut best = vec![(0, 1); drafts.len() + 1];
+    for at in (0..drafts.len()).rev() {
+        let longest = run::longest(&shapes[at..]);
+        let pair = usize::from(pair::can(&shapes[at..]));
+        best[at] = (1..=longest.max(1 + pair))
+            .map(|taken| (best[at + taken].0 + 1, taken))
+            .filter(|&(_, taken)| taken <= longest || taken <= 1 + pair)
+            .min_by_key(|&(ops, taken)| (ops, std::cmp::Reverse(taken)))
+            .unwrap_or((0, 1));
     }
+    let mut ops = Vec::with_capacity(best[0].0);
+    let mut at = 0;
+    while at < drafts.len() {
+        let taken = best[at].1;
+        let (drafts, shapes) = (&drafts[at..at + taken], &shapes[at..at + taken]);
+        ops.push(one_op(drafts, shapes));
+        at += taken;
+    }
+    ops
 }
 
-impl Displacement for InImm {
-    #[inline(always)]
-    fn get(op: &Op) -> u32 {
-        op.imm
+/// The op for these drafts together.
+fn one_op(drafts: &[Draft], shapes: &[Shape]) -> Op {
+    let mut op = drafts[0].op.clone();
+    if drafts.len() > 1 {
+        op.len = drafts.iter().map(|draft| draft.op.len).sum();
+        op.retires = drafts.iter().map(|draft| draft.op.retires).sum();
+        if !run::make(&mut op, shapes) {
+            pair::make(&mut op, shapes);
+        }
     }
+    op
 }
 
-impl Displacement for InRegisters {
-    #[inline(always)]
-    fn get(op: &Op) -> u32 {
-        i32::from(i16::from_le_bytes([op.dst, op.src])).cast_unsigned()
-    }
+/// The flow of an op whose first `count` instructions, of `bytes` bytes, are
+/// done, when the next one raised.
+#[inline(always)]
+fn raised_after(core: &mut Core, bytes: u8, count: u8) -> Flow {
+    core.done = Done { bytes, count };
+    Flow::Raised
 }
 
-fn compare_and_jump<O, W, T, S, D, C>(core: &mut Core, memory: &Memory<'_>, op: &Op) -> Flow
-where
-    O: Binary,
-    W: Word,
-    T: Source,
-    S: Source,
-    D: Displacement,
-    C: Condition,
-{
-    let (a, b) = (
-        T::get_fast::<W>(core, memory, op),
-        S::get_fast::<W>(core, memory, op),
-    );
-    let (Some(a), Some(b)) = (a, b) else {
-        return apart(core).into();
-    };
-    let before = core.flags;
-    O::apply::<W>(&mut core.flags, a, b);
-    if !C::holds(core) {
-        return Flow::Next;
-    }
-    let target = op.next_eip(core).wrapping_add(D::get(op));
-    if target > core.segments[seg::CS as usize].limit {
-        core.flags = before;
-        return apart(core).into();
-    }
-    core.eip = target;
-    Flow::Jump
-}
-
-/// The memory operand needs the slow path, or the jump faults: the two are
-/// executed one by one instead.
+/// As [`raised_after`], where the next one is to be executed alone.
 #[cold]
-fn apart(core: &mut Core) -> Result<(), Raised> {
-    core.need_stepping()
-}
-
-macro_rules! fused {
-    ($code:expr, $o:ty, $w:ty, $t:ty, $s:ty, $d:ty) => {{
-        let handler: Handler =
-            by_condition!($code, C => compare_and_jump::<$o, $w, $t, $s, $d, C>);
-        handler
-    }};
-}
-
-/// The handler for a pair, if this is one of the frequent ones.
-fn handler(compare: &Instruction, condition: ConditionCode, context: Context) -> Option<Handler> {
-    let kinds = (kind(compare, 0, context), kind(compare, 1, context));
-    let test = match compare.mnemonic() {
-        Mnemonic::Cmp => false,
-        Mnemonic::Test => true,
-        _ => return None,
-    };
-    Some(match (test, size(compare, 0), kinds) {
-        (false, 4, (Kind::Register, Kind::Register)) => {
-            fused!(condition, Sub, u32, First, Second, InDisp)
-        }
-        (false, 4, (Kind::Register, Kind::Immediate)) => {
-            fused!(condition, Sub, u32, First, Immediate, InDisp)
-        }
-        (false, 4, (Kind::Register, Kind::Based)) => {
-            fused!(condition, Sub, u32, First, Based, InImm)
-        }
-        (false, 4, (Kind::Based, Kind::Register)) => {
-            fused!(condition, Sub, u32, Based, Second, InImm)
-        }
-        (false, 4, (Kind::Based, Kind::Immediate)) => {
-            fused!(condition, Sub, u32, Based, Immediate, InRegisters)
-        }
-        (false, 1, (Kind::Register, Kind::Immediate)) => {
-            fused!(condition, Sub, u8, First, Immediate, InDisp)
-        }
-        (false, 1, (Kind::Based, Kind::Immediate)) => {
-            fused!(condition, Sub, u8, Based, Immediate, InRegisters)
-        }
-        (true, 4, (Kind::Register, Kind::Register)) => {
-            fused!(condition, And, u32, First, Second, InDisp)
-        }
-        (true, 1, (Kind::Register, Kind::Register)) => {
-            fused!(condition, And, u8, First, Second, InDisp)
-        }
-        (true, 1, (Kind::Register, Kind::Immediate)) => {
-            fused!(condition, And, u8, First, Immediate, InDisp)
-        }
-        (true, 1, (Kind::Based, Kind::Immediate)) => {
-            fused!(condition, And, u8, Based, Immediate, InRegisters)
-        }
-        _ => return None,
-    })
-}
-
-/// Turns `op`, which executes `compare`, into one that executes `jump` as well.
-/// The caller adds up lengths and counts.
-pub(crate) fn fuse(
-    op: &mut Op,
-    compare: &Instruction,
-    jump_op: &Op,
-    jump: &Instruction,
-    context: Context,
-) -> bool {
-    let conditional = jump.is_jcc_short_or_near() && jump.op_kind(0) == OpKind::NearBranch32;
-    if !conditional || op.len + jump_op.len > 30 {
-        return false;
+fn apart_after(core: &mut Core, bytes: u8, count: u8) -> Flow {
+    match core.need_stepping() {
+        Ok(()) => Flow::Next,
+        Err(_) => raised_after(core, bytes, count),
     }
-    let Some(handler) = handler(compare, jump.condition_code(), context) else {
-        return false;
-    };
-    let memory = compare.op_kind(0) == OpKind::Memory || compare.op_kind(1) == OpKind::Memory;
-    let immediate = kind(compare, 1, context) == Kind::Immediate;
-    match (memory, immediate) {
-        (false, _) => op.disp = jump_op.imm,
-        (true, false) => op.imm = jump_op.imm,
-        (true, true) => {
-            let Ok(short) = i16::try_from(jump_op.imm.cast_signed()) else {
-                return false;
-            };
-            [op.dst, op.src] = short.to_le_bytes();
-        }
-    }
-    op.handler = handler;
-    true
 }

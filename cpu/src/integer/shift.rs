@@ -17,7 +17,7 @@ use crate::state::Core;
 /// OF is defined for a count of 1 only; for other counts it is what the same
 /// expression over the result gives. AF is undefined after a shift and cleared
 /// here; a rotate leaves it.
-trait Shift {
+pub(super) trait Shift {
     fn apply<W: Word>(flags: &mut LazyFlags, value: u32, count: u32) -> u32;
 }
 
@@ -27,7 +27,7 @@ fn top<W: Word>(value: u32) -> bool {
     value >> (W::BITS - 1) & 1 != 0
 }
 
-struct Shl;
+pub(super) struct Shl;
 impl Shift for Shl {
     #[inline(always)]
     fn apply<W: Word>(flags: &mut LazyFlags, value: u32, count: u32) -> u32 {
@@ -39,7 +39,7 @@ impl Shift for Shl {
     }
 }
 
-struct Shr;
+pub(super) struct Shr;
 impl Shift for Shr {
     #[inline(always)]
     fn apply<W: Word>(flags: &mut LazyFlags, value: u32, count: u32) -> u32 {
