@@ -12,8 +12,9 @@ use crate::memory::Memory;
 
 /// Entries for data, direct-mapped by the low bits of the page number.
 pub(crate) const DATA_ENTRIES: usize = 1024;
-/// Entries for instruction fetches, direct-mapped.
-pub(crate) const CODE_ENTRIES: usize = 64;
+/// Entries for instruction fetches, direct-mapped: a kernel's code has several
+/// hundred pages, and one miss costs as much as a few blocks.
+pub(crate) const CODE_ENTRIES: usize = 1024;
 /// A tag that no page has: its low bits are not zero.
 const INVALID: u32 = 1;
 
@@ -95,6 +96,8 @@ pub(crate) struct Tlb {
     pub(crate) data: [Entry; DATA_ENTRIES],
     /// A bit for each entry of `data` that holds a page.
     used: [u64; DATA_ENTRIES / 64],
+    /// The same for `code`.
+    used_code: [u64; CODE_ENTRIES / 64],
     /// A bit for each 4 MiB of linear addresses that may have pieces of large
     /// pages here.
     large: [u64; 16],
@@ -114,6 +117,7 @@ impl Default for Tlb {
         Self {
             data: [EMPTY; DATA_ENTRIES],
             used: [0; DATA_ENTRIES / 64],
+            used_code: [0; CODE_ENTRIES / 64],
             large: [0; 16],
             code: [EMPTY; CODE_ENTRIES],
         }
@@ -125,6 +129,32 @@ impl Default for Tlb {
 pub(crate) enum Side {
     Data,
     Code,
+}
+
+/// Visits the entries whose bits are set.
+fn each(used: &[u64], entries: &mut [Entry], mut visit: impl FnMut(&mut Entry)) {
+    for (bits, entries) in used.iter().zip(entries.chunks_exact_mut(64)) {
+        let mut bits = *bits;
+        while bits != 0 {
+            visit(&mut entries[bits.trailing_zeros() as usize]);
+            bits &= bits - 1;
+        }
+    }
+}
+
+/// Drops the entries that are not global, and their bits.
+fn keep_global(used: &mut [u64], entries: &mut [Entry]) {
+    for (used, entries) in used.iter_mut().zip(entries.chunks_exact_mut(64)) {
+        let mut bits = *used;
+        while bits != 0 {
+            let entry = &mut entries[bits.trailing_zeros() as usize];
+            if entry.page == INVALID || !entry.permissions.has(Permissions::GLOBAL) {
+                *entry = EMPTY;
+                *used &= !(bits & bits.wrapping_neg());
+            }
+            bits &= bits - 1;
+        }
+    }
 }
 
 impl Tlb {
@@ -171,7 +201,9 @@ impl Tlb {
                 let tag = |allowed: bool| if allowed { page } else { INVALID };
                 let execute = !permissions.has(Permissions::NO_EXECUTE);
                 let user = execute && permissions.has(Permissions::USER);
-                self.code[Self::code_index(linear)] = Entry {
+                let index = Self::code_index(linear);
+                self.used_code[index / 64] |= 1 << (index % 64);
+                self.code[index] = Entry {
                     read: [tag(execute), tag(user)],
                     ..entry
                 };
@@ -207,14 +239,8 @@ impl Tlb {
         }
     }
 
-    fn each_used(&mut self, mut visit: impl FnMut(&mut Entry)) {
-        for (word, bits) in self.used.iter().enumerate() {
-            let mut bits = *bits;
-            while bits != 0 {
-                visit(&mut self.data[word * 64 + bits.trailing_zeros() as usize]);
-                bits &= bits - 1;
-            }
-        }
+    fn each_used(&mut self, visit: impl FnMut(&mut Entry)) {
+        each(&self.used, &mut self.data, visit);
     }
 
     /// All tags go; the slow path gives them back.
@@ -239,28 +265,16 @@ impl Tlb {
     /// Drops every entry (a change of CR0.PG, CR4.PGE and so on).
     pub(crate) fn flush_all(&mut self) {
         self.each_used(|entry| *entry = EMPTY);
+        each(&self.used_code, &mut self.code, |entry| *entry = EMPTY);
         self.used = [0; DATA_ENTRIES / 64];
+        self.used_code = [0; CODE_ENTRIES / 64];
         self.large = [0; 16];
-        self.code = [EMPTY; CODE_ENTRIES];
     }
 
     /// Drops every entry that is not global (a load of CR3).
     pub(crate) fn flush_not_global(&mut self) {
-        let mut kept = [0u64; DATA_ENTRIES / 64];
-        self.each_used(|entry| {
-            if entry.page != INVALID && entry.permissions.has(Permissions::GLOBAL) {
-                let index = Self::data_index(entry.page);
-                kept[index / 64] |= 1 << (index % 64);
-            } else {
-                *entry = EMPTY;
-            }
-        });
-        self.used = kept;
-        for entry in &mut self.code {
-            if !entry.permissions.has(Permissions::GLOBAL) {
-                *entry = EMPTY;
-            }
-        }
+        keep_global(&mut self.used, &mut self.data);
+        keep_global(&mut self.used_code, &mut self.code);
     }
 
     /// INVLPG: drops the entries for the page of `linear`, global or not; of a
@@ -279,10 +293,11 @@ impl Tlb {
                     *entry = EMPTY;
                 }
             });
-            self.code
-                .iter_mut()
-                .filter(|entry| piece(entry))
-                .for_each(|entry| *entry = EMPTY);
+            each(&self.used_code, &mut self.code, |entry| {
+                if piece(entry) {
+                    *entry = EMPTY;
+                }
+            });
             return;
         }
         for entry in [
