@@ -1,7 +1,9 @@
 //! The cache of decoded blocks.
 //!
 //! A block is found by the guest-physical address of its first byte and the
-//! mode bits that decoding depends on. It keeps a copy of its bytes, so that a
+//! mode bits that decoding depends on. All blocks lie in one vector, each as a
+//! head and its ops, so that what runs after one another is close together in
+//! the host's caches. It keeps a copy of its bytes, so that a
 //! restored page drops a block only if the bytes differ. Nothing here is part
 //! of the guest's state or visible to it.
 
@@ -10,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::address::{PAGE_SIZE, PhysAddr};
 use crate::code_map::CodeMap;
+use crate::lower::undefined;
 use crate::memory::Memory;
 use crate::op::Op;
 use crate::state::{Core, Mode};
@@ -72,20 +75,84 @@ impl Key {
 
 /// A decoded block. All its bytes are in one page, except for a block of a
 /// single instruction that crosses into a second page.
-#[derive(Debug)]
-#[repr(align(64))]
-pub(crate) struct Block {
-    pub(crate) key: Key,
-    pub(crate) ops: Box<[Op]>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    /// A slot in the form of an op, see [`head`].
+    head: &'a Op,
+    pub(crate) ops: &'a [Op],
+}
+
+impl<'a> Block<'a> {
     /// Instructions, which is at least the number of ops.
-    pub(crate) count: u32,
+    #[inline(always)]
+    pub(crate) fn count(self) -> u32 {
+        u32::from(self.head.ordinal)
+    }
+
     /// Bytes.
-    pub(crate) len: u32,
+    #[inline(always)]
+    pub(crate) fn len(self) -> u32 {
+        u32::from(self.head.len) + 1
+    }
+
     /// The block that follows at the end: a hint, to be checked by its key.
-    pub(crate) link: Cell<u32>,
+    #[inline(always)]
+    pub(crate) fn link(self) -> &'a Cell<u32> {
+        &self.head.link
+    }
+
+    /// Where its bytes begin in [`BlockCache::bytes`].
+    fn first_byte(self) -> usize {
+        let Op {
+            dst,
+            src,
+            base,
+            index,
+            ..
+        } = *self.head;
+        u32::from_le_bytes([dst, src, base, index]) as usize
+    }
+
     /// The second page of a crossing instruction.
-    pub(crate) second_frame: Option<u32>,
-    bytes: Box<[u8]>,
+    fn second_frame(self) -> Option<u32> {
+        let [low, high] = self.head.offset.to_le_bytes();
+        u32::from_le_bytes([low, high, self.head.seg, self.head.flags]).checked_sub(1)
+    }
+
+    /// Slots in the vector.
+    fn slots(self) -> usize {
+        1 + self.ops.len()
+    }
+}
+
+/// The slot before a block's ops: no op, but it has the size of one and the
+/// link, and so a block needs no memory of its own. `first_byte` is where its
+/// bytes are kept.
+#[allow(clippy::cast_possible_truncation)] // at most 64 ops, 256 bytes; halves
+fn head(key: Key, new: &NewBlock, first_byte: u32) -> Op {
+    let [dst, src, base, index] = first_byte.to_le_bytes();
+    let mut head = Op::new(undefined, 1);
+    set_key(&mut head, key);
+    (head.dst, head.src, head.base, head.index) = (dst, src, base, index);
+    head.scale = new.ops.len() as u8;
+    head.ordinal = new.count as u8;
+    head.len = (new.bytes.len() - 1) as u8;
+    // Frames have 24 bits.
+    let second = new.second_frame.map_or(0, |frame| frame + 1);
+    let [low, high, third, fourth] = second.to_le_bytes();
+    head.offset = u16::from_le_bytes([low, high]);
+    (head.seg, head.flags) = (third, fourth);
+    head
+}
+
+#[inline(always)]
+fn key_of(head: &Op) -> Key {
+    Key(u64::from(head.disp) << 32 | u64::from(head.imm))
+}
+
+#[allow(clippy::cast_possible_truncation)] // the halves of the key
+fn set_key(head: &mut Op, Key(key): Key) {
+    (head.imm, head.disp) = (key as u32, (key >> 32) as u32);
 }
 
 /// A block that is not yet in the cache.
@@ -105,11 +172,19 @@ const JUMPS: usize = 1 << 11;
 /// starts afresh.
 const MOST_BLOCKS: usize = 1 << 17;
 
+/// Slots below which it is not worth it to close gaps.
+const FEW_SLOTS: usize = 1 << 12;
+
 /// All blocks.
 #[derive(Debug)]
 pub(crate) struct BlockCache {
-    pub(crate) blocks: Vec<Block>,
-    free: Vec<u32>,
+    /// For each block its head, then its ops. The number of a block is the
+    /// place of its head; numbers that are kept as hints are always of heads.
+    slots: Vec<Op>,
+    /// The bytes that the blocks were decoded from.
+    bytes: Vec<u8>,
+    /// Slots of blocks that are no more.
+    gaps: usize,
     index: BTreeMap<Key, u32>,
     /// Blocks by their second page.
     crossing: BTreeSet<(u32, u32)>,
@@ -124,8 +199,9 @@ pub(crate) struct BlockCache {
 impl Default for BlockCache {
     fn default() -> Self {
         Self {
-            blocks: Vec::new(),
-            free: Vec::new(),
+            slots: Vec::new(),
+            bytes: Vec::new(),
+            gaps: 0,
             index: BTreeMap::new(),
             crossing: BTreeSet::new(),
             recent: vec![0; RECENT].try_into().expect("its length"),
@@ -143,12 +219,29 @@ impl BlockCache {
         (key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize
     }
 
+    /// Block `index`, which exists.
+    #[inline(always)]
+    pub(crate) fn block(&self, index: u32) -> Block<'_> {
+        let (head, rest) = self.slots[index as usize..]
+            .split_first()
+            .expect("a block has a head");
+        Block {
+            head,
+            ops: &rest[..usize::from(head.scale)],
+        }
+    }
+
     /// Whether block `index` exists and has this key.
     #[inline(always)]
     pub(crate) fn is(&self, index: u32, key: Key) -> bool {
-        self.blocks
+        self.slots
             .get(index as usize)
-            .is_some_and(|block| block.key == key)
+            .is_some_and(|head| key_of(head) == key)
+    }
+
+    /// The second page of a crossing instruction.
+    pub(crate) fn second_frame(&self, index: u32) -> Option<u32> {
+        self.block(index).second_frame()
     }
 
     /// The block with this key, if it was looked up not long ago.
@@ -188,48 +281,80 @@ impl BlockCache {
     #[allow(clippy::cast_possible_truncation)] // bounded by MOST_BLOCKS and the page
     pub(crate) fn insert(&mut self, core: &mut Core, new: NewBlock, stale: Option<u32>) -> u32 {
         if let Some(stale) = stale {
-            let frame = self.blocks[stale as usize].key.frame();
+            let frame = key_of(&self.slots[stale as usize]).frame();
             self.remove(core, stale);
             self.recount(core, frame);
         }
         if self.index.len() >= MOST_BLOCKS {
             self.clear(core);
         }
+        if self.gaps > self.slots.len() / 2 && self.slots.len() > FEW_SLOTS {
+            self.close_gaps();
+        }
         self.decoded += 1;
-        let key = if new.second_frame.is_some() {
-            new.key.crossing()
-        } else {
-            new.key
-        };
-        let block = Block {
-            key,
-            ops: new.ops.into_boxed_slice(),
-            count: new.count,
-            len: new.bytes.len() as u32,
-            link: Cell::new(0),
-            second_frame: new.second_frame,
-            bytes: new.bytes.into_boxed_slice(),
+        let key = match new.second_frame {
+            Some(_) => new.key.crossing(),
+            None => new.key,
         };
         let frame = new.key.frame();
-        let first_len = block.len.min(PAGE_SIZE - new.key.offset());
+        let len = new.bytes.len() as u32;
+        let first_len = len.min(PAGE_SIZE - new.key.offset());
         let granules = CodeMap::mask(new.key.offset(), first_len);
         Self::protect(core, frame, granules);
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => self.blocks.len() as u32,
-        };
+        let index = self.slots.len() as u32;
         if let Some(second) = new.second_frame {
-            Self::protect(core, second, CodeMap::mask(0, block.len - first_len));
+            Self::protect(core, second, CodeMap::mask(0, len - first_len));
             self.crossing.insert((second, index));
         }
-        if index as usize == self.blocks.len() {
-            self.blocks.push(block);
-        } else {
-            self.blocks[index as usize] = block;
-        }
+        self.slots.push(head(key, &new, self.bytes.len() as u32));
+        self.bytes.extend(&new.bytes);
+        self.slots.extend(new.ops);
         self.index.insert(key, index);
         self.recent[Self::slot(key)] = index;
         index
+    }
+
+    /// Moves all blocks together, in the order of their addresses. No number of
+    /// a block is right after it, so all hints are forgotten.
+    #[allow(clippy::cast_possible_truncation)] // bounded by MOST_BLOCKS
+    fn close_gaps(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        let old_bytes = std::mem::take(&mut self.bytes);
+        let mut moved = BTreeMap::new();
+        for number in self.index.values_mut() {
+            let at = *number as usize;
+            let ops = usize::from(old[at].scale);
+            let block = Block {
+                head: &old[at],
+                ops: &old[at + 1..][..ops],
+            };
+            let new = self.slots.len() as u32;
+            moved.insert(*number, new);
+            *number = new;
+            let first_byte = self.bytes.len() as u32;
+            let len = block.len() as usize;
+            self.bytes.extend(&old_bytes[block.first_byte()..][..len]);
+            self.slots.extend_from_slice(&old[at..at + block.slots()]);
+            let head = &mut self.slots[new as usize];
+            [head.dst, head.src, head.base, head.index] = first_byte.to_le_bytes();
+        }
+        self.crossing = (self.crossing.iter())
+            .filter_map(|(frame, number)| Some((*frame, *moved.get(number)?)))
+            .collect();
+        self.gaps = 0;
+        self.slots.iter().for_each(|slot| slot.link.set(0));
+        self.forget_hints();
+    }
+
+    fn forget_hints(&mut self) {
+        self.recent.fill(0);
+        self.jumps.iter().for_each(|hint| hint.set(0));
+    }
+
+    /// How many ops the block that was decoded first has.
+    #[cfg(test)]
+    pub(crate) fn ops_of_first_block(&self) -> usize {
+        self.block(0).ops.len()
     }
 
     fn protect(core: &mut Core, frame: u32, granules: u64) {
@@ -242,10 +367,12 @@ impl BlockCache {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self, core: &mut Core) {
-        self.blocks.clear();
-        self.free.clear();
+        self.slots.clear();
+        self.bytes.clear();
+        self.gaps = 0;
         self.index.clear();
         self.crossing.clear();
+        self.forget_hints();
         core.code.clear();
     }
 
@@ -270,7 +397,7 @@ impl BlockCache {
         let crossing = self.crossing.range((frame, 0)..(frame + 1, 0));
         let stale: Vec<u32> = (starting.chain(leaving).map(|(_, &index)| index))
             .chain(crossing.map(|&(_, index)| index))
-            .filter(|&index| !self.blocks[index as usize].unchanged(memory))
+            .filter(|&index| !self.is_unchanged(index, memory))
             .collect();
         for &index in &stale {
             self.remove(core, index);
@@ -282,12 +409,12 @@ impl BlockCache {
 
     /// Takes a block out; its first page is still to be recounted.
     fn remove(&mut self, core: &mut Core, index: u32) {
-        let block = &mut self.blocks[index as usize];
-        let key = std::mem::replace(&mut block.key, Key::NONE);
-        block.ops = Box::default();
-        let second = block.second_frame.take();
+        let second = self.second_frame(index);
+        self.gaps += self.block(index).slots();
+        let head = &mut self.slots[index as usize];
+        let key = key_of(head);
+        set_key(head, Key::NONE);
         self.index.remove(&key);
-        self.free.push(index);
         if let Some(second) = second {
             self.crossing.remove(&(second, index));
             self.recount(core, second);
@@ -303,24 +430,24 @@ impl BlockCache {
             .range(Key::page(frame))
             .chain(self.index.range(Key::leaving(frame)));
         for (key, &index) in starting {
-            let len = self.blocks[index as usize]
-                .len
-                .min(PAGE_SIZE - key.offset());
+            let len = self.block(index).len().min(PAGE_SIZE - key.offset());
             granules |= CodeMap::mask(key.offset(), len);
         }
         for &(_, index) in self.crossing.range((frame, 0)..(frame + 1, 0)) {
-            let block = &self.blocks[index as usize];
-            granules |= CodeMap::mask(0, block.len - (PAGE_SIZE - block.key.offset()));
+            let block = self.block(index);
+            let in_first = PAGE_SIZE - key_of(block.head).offset();
+            granules |= CodeMap::mask(0, block.len() - in_first);
         }
         core.code.set(frame, granules);
     }
-}
 
-impl Block {
-    /// Whether memory still holds the bytes that were decoded.
-    fn unchanged(&self, memory: &Memory<'_>) -> bool {
-        let offset = self.key.offset() as usize;
-        let in_first = self.bytes.len().min(PAGE_SIZE as usize - offset);
+    /// Whether memory still holds the bytes that a block was decoded from.
+    fn is_unchanged(&self, index: u32, memory: &Memory<'_>) -> bool {
+        let block = self.block(index);
+        let key = key_of(block.head);
+        let bytes = &self.bytes[block.first_byte()..][..block.len() as usize];
+        let offset = key.offset() as usize;
+        let (first, second) = bytes.split_at(bytes.len().min(PAGE_SIZE as usize - offset));
         let same = |frame: u32, offset: usize, bytes: &[u8]| {
             memory.page(frame).is_some_and(|(page, _)| {
                 page[offset..]
@@ -329,9 +456,10 @@ impl Block {
                     .all(|(cell, byte)| cell.get() == *byte)
             })
         };
-        same(self.key.frame(), offset, &self.bytes[..in_first])
-            && self
-                .second_frame
-                .is_none_or(|second| same(second, 0, &self.bytes[in_first..]))
+        same(key.frame(), offset, first)
+            && (second.is_empty()
+                || self
+                    .second_frame(index)
+                    .is_some_and(|frame| same(frame, 0, second)))
     }
 }

@@ -1,7 +1,5 @@
 //! From guest bytes to a block of ops.
 
-use std::cell::Cell;
-
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 
 use crate::address::PAGE_SIZE;
@@ -172,7 +170,7 @@ fn crossing(
     bytes[..head.len()].copy_from_slice(head);
     copy_page(memory, second, 0, &mut bytes[head.len()..]);
     let mut decoded = decode_one(&bytes, place.eip, context).unwrap_or(Decoded {
-        op: plain_op(too_long, MAX_LEN),
+        op: Op::new(too_long, MAX_LEN),
         ending: Ending::Block,
         instruction: Instruction::default(),
     });
@@ -230,40 +228,19 @@ fn decode_one(bytes: &[u8], eip: u32, mut context: Context) -> Option<Decoded> {
             undefined
         };
         return Some(Decoded {
-            op: plain_op(handler, instruction.len()),
+            op: Op::new(handler, instruction.len()),
             ending: Ending::Block,
             instruction,
         });
     }
     let Lowered { handler, ending } = lower(&instruction, context);
-    let mut op = plain_op(handler, instruction.len());
+    let mut op = Op::new(handler, instruction.len());
     fill(&mut op, &instruction, bytes, context);
     Some(Decoded {
         op,
         ending,
         instruction,
     })
-}
-
-#[allow(clippy::cast_possible_truncation)] // at most 15
-fn plain_op(handler: crate::op::Handler, len: usize) -> Op {
-    Op {
-        handler,
-        imm: 0,
-        disp: 0,
-        dst: 0,
-        src: 0,
-        base: 8,
-        index: 8,
-        scale: 1,
-        seg: seg::DS,
-        flags: 0,
-        len: len.max(1) as u8,
-        offset: 0,
-        ordinal: 0,
-        retires: 1,
-        link: Cell::new(0),
-    }
 }
 
 fn is_prefix(byte: u8) -> bool {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::memory::Memory;
+use crate::segment::seg;
 use crate::state::{Core, Raised};
 
 /// Executes one decoded instruction.
@@ -108,6 +109,28 @@ impl Op {
     pub(crate) const REPNE: u8 = 8;
     /// The stack pointer is ESP (else SP): B of the stack segment.
     pub(crate) const STACK32: u8 = 16;
+
+    /// An op of `len` bytes without operands.
+    #[allow(clippy::cast_possible_truncation)] // at most 15
+    pub(crate) fn new(handler: Handler, len: usize) -> Self {
+        Self {
+            handler,
+            imm: 0,
+            disp: 0,
+            dst: 0,
+            src: 0,
+            base: 8,
+            index: 8,
+            scale: 1,
+            seg: seg::DS,
+            flags: 0,
+            len: len.max(1) as u8,
+            offset: 0,
+            ordinal: 0,
+            retires: 1,
+            link: Cell::new(0),
+        }
+    }
 
     /// EIP of this instruction.
     #[inline(always)]

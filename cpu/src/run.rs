@@ -117,7 +117,7 @@ impl Cpu {
         };
         loop {
             let core = &mut *self.core;
-            let block = &self.cache.blocks[index as usize];
+            let block = self.cache.block(index);
             if !core.has_room_for(block) || BREAKPOINTS && core.has_breakpoint_in(block) {
                 return if core.retired < core.deadline {
                     Pause::Single
@@ -125,11 +125,11 @@ impl Cpu {
                     Pause::Boundary
                 };
             }
-            let (flow, op) = execute(core, memory, &block.ops);
+            let (flow, op) = execute(core, memory, block.ops);
             let link = if flow == Flow::Next {
-                core.eip = core.eip.wrapping_add(block.len);
-                core.retired += u64::from(block.count);
-                &block.link
+                core.eip = core.eip.wrapping_add(block.len());
+                core.retired += u64::from(block.count());
+                block.link()
             } else if flow <= Flow::Indirect {
                 // Modulo 2^64: an op that jumps early has taken some off.
                 let retired = u64::from(op.ordinal) + u64::from(op.retires);
@@ -240,11 +240,11 @@ impl Cpu {
 impl Core {
     /// Whether all of a block may run: inside the budget and the code segment.
     #[inline(always)]
-    fn has_room_for(&self, block: &Block) -> bool {
-        let last = self.eip.wrapping_add(block.len - 1);
+    fn has_room_for(&self, block: Block<'_>) -> bool {
+        let last = self.eip.wrapping_add(block.len() - 1);
         last <= self.segments[seg::CS as usize].limit
             && last >= self.eip
-            && self.deadline - self.retired >= u64::from(block.count)
+            && self.deadline - self.retired >= u64::from(block.count())
     }
 
     /// Whether the next block may run right after `op`, which may have changed
@@ -257,9 +257,9 @@ impl Core {
     }
 
     /// Whether a host breakpoint is in the linear addresses of a block at EIP.
-    fn has_breakpoint_in(&self, block: &Block) -> bool {
+    fn has_breakpoint_in(&self, block: Block<'_>) -> bool {
         let first = self.linear_eip();
-        let last = first.saturating_add(block.len - 1);
+        let last = first.saturating_add(block.len() - 1);
         self.hooks.breakpoints.range(first..=last).next().is_some()
     }
 

@@ -86,8 +86,89 @@ fn special() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Instructions that the decoder makes one op of with those beside them.
+fn fusable() -> impl Strategy<Value = Vec<u8>> {
+    // Pages that may be written, may not, are code, or end where RAM does.
+    let edges = [
+        DATA + 0x40,
+        DATA + 0xffa,
+        DATA + 0x1ffa,
+        0xffa,
+        0x1040,
+        0x1_2ffa,
+    ];
+    let at = move || (select(edges.to_vec()), 0u32..12).prop_map(|(at, n)| (at + n).to_le_bytes());
+    let modrm = || any::<u8>();
+    let condition = || any::<u8>().prop_map(|cc| 0x70 | cc & 15);
+    prop_oneof![
+        // push and pop of a register, also of ESP
+        6 => (0x50u8..0x60).prop_map(|op| vec![op]),
+        // mov between registers and memory, movzx
+        3 => (select(vec![0x89u8, 0x8b]), modrm(), at())
+            .prop_map(|(op, reg, at)| [&[op, 5 | reg & 0x38], &at[..]].concat()),
+        2 => (select(vec![0x89u8, 0x8b, 0x8d]), modrm(), any::<u8>())
+            .prop_map(|(op, modrm, at)| vec![op, 0x46 | modrm & 0x39, at]),
+        1 => (modrm(), at()).prop_map(|(reg, at)| [&[0x0f, 0xb6, 5 | reg & 0x38], &at[..]].concat()),
+        // two registers; a register and an immediate; shifts
+        4 => (select(vec![0x01u8, 0x09, 0x21, 0x29, 0x31, 0x89]), modrm())
+            .prop_map(|(op, modrm)| vec![op, 0xc0 | modrm]),
+        2 => (modrm(), any::<u8>()).prop_map(|(modrm, value)| vec![0x83, 0xc0 | modrm, value]),
+        1 => (select(vec![0xe0u8, 0xe8]), 0u8..8, 0u8..40)
+            .prop_map(|(op, reg, count)| vec![0xc1, op | reg, count]),
+        // a comparison and its jump; a jump; jmp; call; ret
+        3 => (select(vec![0x39u8, 0x85]), modrm(), condition(), -20i8..20)
+            .prop_map(|(op, modrm, cc, to)| vec![op, 0xc0 | modrm, cc, to.cast_unsigned()]),
+        1 => (condition(), 0u8..9).prop_map(|(cc, to)| vec![cc, to]),
+        1 => (0u8..9).prop_map(|to| vec![0xeb, to]),
+        1 => (0i32..9).prop_map(|to| [&[0xe8], &to.to_le_bytes()[..]].concat()),
+        1 => Just(vec![0xc3]),
+        // mov esp, imm
+        2 => at().prop_map(|at| [&[0xbc], &at[..]].concat()),
+        3 => (at(), at(), any::<[u16; 2]>(), 0u8..2).prop_map(|(place, map, numbers, sure)| {
+            count_edge(place, map, numbers, sure)
+        }),
+    ]
+}
+
+/// The counting of an edge. With `sure` the place holds 0 or 1 before, so that
+/// it is counted at the start of `map`, if nothing faults.
+fn count_edge(place: [u8; 4], map: [u8; 4], [number, next]: [u16; 2], sure: u8) -> Vec<u8> {
+    let number = if sure == 1 { number & 1 } else { number };
+    let number = u32::from(number).to_le_bytes();
+    let next = if sure == 1 { next & 1 } else { next };
+    let next = u32::from(next).to_le_bytes();
+    let before = [&[0xc7, 0x05], &place[..], &next[..]].concat();
+    [
+        if sure == 1 { &before[..] } else { &[] },
+        &[0xa1],
+        &place,
+        &[0x35],
+        &number,
+        &[0x78, 0x18, 0x80, 0x80],
+        &map,
+        &[0x01, 0x80, 0x98],
+        &map,
+        &[0x00, 0xc7, 0x05],
+        &place,
+        &next,
+    ]
+    .concat()
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn fused_instructions_run_the_same_in_every_way(
+        choice in any::<[u8; 2]>(),
+        events in any::<[u8; 9]>(),
+        code in vec(fusable(), 1..60),
+    ) {
+        let events = &events[..3 * usize::from(choice[0] >> 6)];
+        // Only in flat 32-bit modes are instructions fused.
+        let choice = [if choice[0] & 6 == 0 { choice[0] | 4 } else { choice[0] | 2 }, choice[1]];
+        run_scenario(&Scenario::from_bytes(&[&choice[..], events, &code.concat()].concat()));
+    }
 
     #[test]
     fn any_bytes_run_the_same_in_every_way(bytes in vec(any::<u8>(), 0..300)) {

@@ -101,14 +101,14 @@ impl Cpu {
         index: u32,
         linear: u32,
     ) -> Result<bool, Raised> {
-        let block = &self.cache.blocks[index as usize];
+        let block = self.cache.block(index);
         let core = &mut *self.core;
-        let last = core.eip.wrapping_add(block.len - 1);
+        let last = core.eip.wrapping_add(block.len() - 1);
         if last > core.segments[seg::CS as usize].limit || last < core.eip {
             return Err(core.gp(0));
         }
         let next = (linear & !PAGE_OFFSET).wrapping_add(PAGE_OFFSET + 1);
         let second = core.translate(memory, next, Access::Fetch, core.user)?;
-        Ok(block.second_frame == Some(second))
+        Ok(self.cache.second_frame(index) == Some(second))
     }
 }

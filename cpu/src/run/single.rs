@@ -61,8 +61,8 @@ impl Cpu {
             Err(raised) => return self.raised_between(memory, raised),
         };
         let core = &mut *self.core;
-        let block = &self.cache.blocks[index as usize];
-        let last = core.eip.wrapping_add(block.len - 1);
+        let block = self.cache.block(index);
+        let last = core.eip.wrapping_add(block.len() - 1);
         if last > core.segments[seg::CS as usize].limit || last < core.eip {
             let _raised = core.gp(0);
             return self.raised(memory);
@@ -80,7 +80,7 @@ impl Cpu {
                 return self.raised(memory);
             }
             Flow::Next => {
-                core.eip = core.eip.wrapping_add(block.len);
+                core.eip = core.eip.wrapping_add(block.len());
                 core.retired += 1;
             }
             Flow::Again => {}

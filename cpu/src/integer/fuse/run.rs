@@ -21,9 +21,7 @@ pub(super) fn longest(shapes: &[Shape]) -> usize {
     let of = |class: Class| {
         let same = |shape: &&Shape| {
             // One byte each, so that their lengths need not be kept.
-            shape.form == Form::Plain(class)
-                && shape.len == 1
-                && usize::from(shape.reg) != gpr::ESP
+            shape.form == Form::Plain(class) && shape.len == 1 && usize::from(shape.reg) != gpr::ESP
         };
         shapes.iter().take(MOST).take_while(same).count()
     };
