@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::segment::{DescriptorTable, Segment};
 
+mod state;
 mod text;
 
 pub use text::{FORMAT, ParseError, parse, write_case, write_setup};

@@ -2,12 +2,8 @@
 
 use std::cell::Cell;
 
-use latefork_cpu::conformance::{
-    Case, End, Ending, Engine, FX_BYTES, PAGE, PORT, Pages, System, initial_fx,
-};
-use latefork_cpu::{
-    Cpu, CpuModel, CpuState, Exit, Instructions, Memory, PhysAddr, Region, RegionKind,
-};
+use latefork_cpu::conformance::{Case, End, Ending, Engine, PAGE, PORT, Pages};
+use latefork_cpu::{Cpu, CpuModel, Exit, Instructions, Memory, PhysAddr, Region, RegionKind};
 
 /// More than the longest case has.
 const BUDGET: u64 = 20_000;
@@ -37,7 +33,8 @@ impl Engine for Soft {
             })
             .collect();
         let memory = Memory::new(&[], &regions, &[]);
-        let mut cpu = start(case);
+        let mut cpu = Cpu::new(CpuModel::Sse);
+        cpu.restore(&case.state());
         let mut port = Vec::new();
         let ending = loop {
             let left = BUDGET.saturating_sub(cpu.retired());
@@ -72,7 +69,7 @@ impl Engine for Soft {
                 other => break Ending::Other(format!("{other:?}")),
             }
         };
-        end(ending, &cpu.save(), port, contents(&ram))
+        End::new(ending, &cpu.save(), port, contents(&ram))
     }
 }
 
@@ -86,78 +83,4 @@ fn contents(ram: &[(u32, Vec<Cell<u8>>)]) -> Pages {
             (*number, page)
         })
         .collect()
-}
-
-fn start(case: &Case) -> Cpu {
-    let setup = &case.setup;
-    let mut cpu = Cpu::new(CpuModel::Sse);
-    let mut state = cpu.save();
-    state.cr0 = setup.cr0;
-    state.cr3 = setup.cr3;
-    state.cr4 = setup.cr4;
-    state.msrs.efer = setup.efer;
-    state.segments = setup.segments;
-    state.ldtr = setup.ldtr;
-    state.tr = setup.tr;
-    state.gdtr = setup.gdtr;
-    state.idtr = setup.idtr;
-    state.cpl = 0;
-    state.pdpte = directory_pointers(case);
-    state.gpr.copy_from_slice(&case.registers[..8]);
-    state.eip = case.registers[8];
-    state.eflags = case.registers[9];
-    let fx = case.fx.clone().unwrap_or_else(initial_fx);
-    let x87 = fx[..160].try_into().expect("160 bytes");
-    state.fpu.load_fxsave_image(x87);
-    state.simd.mxcsr = u32::from_le_bytes(fx[24..28].try_into().expect("four bytes"));
-    for (register, bytes) in state.simd.xmm.iter_mut().zip(fx[160..].chunks_exact(16)) {
-        *register = u128::from_le_bytes(bytes.try_into().expect("16 bytes"));
-    }
-    cpu.restore(&state);
-    cpu
-}
-
-/// What a load of CR3 under PAE reads.
-fn directory_pointers(case: &Case) -> [u64; 4] {
-    const PAE: u32 = 1 << 5;
-    if case.setup.cr4 & PAE == 0 {
-        return [0; 4];
-    }
-    let cr3 = case.setup.cr3 & !31;
-    let page = &case.pages()[&(cr3 >> 12)];
-    let at = cr3 as usize % PAGE;
-    std::array::from_fn(|n| {
-        let entry = page[at + 8 * n..at + 8 * n + 8].try_into();
-        u64::from_le_bytes(entry.expect("eight bytes"))
-    })
-}
-
-fn end(ending: Ending, state: &CpuState, port: Vec<u8>, pages: Pages) -> End {
-    let mut registers = [0; 10];
-    registers[..8].copy_from_slice(&state.gpr);
-    registers[8] = state.eip;
-    registers[9] = state.eflags;
-    let mut fx = Box::new([0; FX_BYTES]);
-    fx[..160].copy_from_slice(&state.fpu.fxsave_image());
-    fx[24..28].copy_from_slice(&state.simd.mxcsr.to_le_bytes());
-    for (bytes, register) in fx[160..].chunks_exact_mut(16).zip(state.simd.xmm) {
-        bytes.copy_from_slice(&register.to_le_bytes());
-    }
-    let mut system = System {
-        cr: [state.cr0, state.cr2, state.cr3, state.cr4],
-        dr: [state.dr[6], state.dr[7]],
-        selectors: [0; 8],
-    };
-    let segments = state.segments.iter().chain([&state.ldtr, &state.tr]);
-    for (selector, segment) in system.selectors.iter_mut().zip(segments) {
-        *selector = segment.selector;
-    }
-    End {
-        ending,
-        registers,
-        system,
-        fx,
-        port,
-        pages,
-    }
 }

@@ -15,6 +15,9 @@
 //! can be saved again before that, unchanged.
 
 mod access;
+#[cfg(feature = "kvm-lane")]
+mod conformance;
+mod dirty;
 mod entry;
 mod host;
 mod kick;
@@ -26,17 +29,20 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use kvm_bindings::kvm_sregs;
+use kvm_bindings::{KVM_CAP_SREGS2, kvm_sregs};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use latefork_cpu::flags::IF;
 use latefork_cpu::{Cpu, CpuModel, CpuState, Shadow};
 
 use self::access::Access;
+#[cfg(feature = "kvm-lane")]
+pub use self::conformance::{CasesError, KvmCases};
+use self::dirty::Watched;
 use self::entry::Left;
 use self::host::{create, failed, open, task_register};
 use self::kick::{Kick, Kicker};
 use self::state::TaskRegister;
-use self::sys::HostRange;
+use self::sys::{HostRange, Slot};
 use super::select::DEVICE;
 use super::{Deadline, Engine, EngineError, EngineKind, Exit, HostCalls, InterruptLine, Slice};
 use crate::loader::BootEntry;
@@ -58,9 +64,12 @@ pub struct KvmVcpu {
     /// System registers after creation.
     fresh: kvm_sregs,
     tr: TaskRegister,
+    /// Whether KVM keeps page-directory-pointer entries (Linux 5.14).
+    sregs2: bool,
     kicker: Rc<Kicker>,
     /// Where RAM lay when the slot was made.
     ram: Option<HostRange>,
+    watched: Watched,
     /// What KVM does not keep, and what was restored last.
     state: CpuState,
     /// `state` is whole, and KVM has not been told of it yet.
@@ -90,6 +99,7 @@ impl KvmVcpu {
         })?;
         let (vm, vcpu) = create(&kvm, model)?;
         let fresh = failed("KVM_GET_SREGS", vcpu.get_sregs())?;
+        let sregs2 = kvm.check_extension_raw(KVM_CAP_SREGS2.into()) > 0;
         Ok(Self {
             vcpu,
             vm,
@@ -97,8 +107,10 @@ impl KvmVcpu {
             model,
             fresh,
             tr: task_register(),
+            sregs2,
             kicker,
             ram: None,
+            watched: Watched::default(),
             state: Cpu::new(model).save(),
             restored: true,
             access: None,
@@ -119,10 +131,17 @@ impl KvmVcpu {
         if self.ram.is_some() {
             return Err(EngineError::OtherMemory);
         }
-        self.ram = Some(failed(
+        let slot = Slot {
+            number: RAM_SLOT,
+            guest: 0,
+            offset: 0,
+            len: memory.size(),
+        };
+        failed(
             "KVM_SET_USER_MEMORY_REGION",
-            sys::set_ram(&self.vm, RAM_SLOT, memory),
-        )?);
+            sys::set_slot(&self.vm, memory, slot),
+        )?;
+        self.ram = Some(HostRange::of(memory));
         Ok(())
     }
 
@@ -151,11 +170,18 @@ impl KvmVcpu {
         Ok(())
     }
 
-    /// Adds KVM's dirty log to `memory`'s record, and empties it.
+    /// Adds KVM's dirty log to `memory`'s record, and takes out of it what is
+    /// still to be watched for.
     fn read_log(&mut self, memory: &GuestRam) -> Result<(), EngineError> {
         self.calls.dirty += 1;
         let log = self.vm.get_dirty_log(RAM_SLOT, memory.size());
-        memory.dirty().merge(&failed("KVM_GET_DIRTY_LOG", log)?);
+        let mut log = failed("KVM_GET_DIRTY_LOG", log)?;
+        memory.dirty().merge(&log);
+        if self.watched.look(&mut log) {
+            self.calls.dirty += 1;
+            let cleared = sys::clear_dirty_log(&self.vm, RAM_SLOT, &mut log);
+            failed("KVM_CLEAR_DIRTY_LOG", cleared)?;
+        }
         Ok(())
     }
 
@@ -164,6 +190,7 @@ impl KvmVcpu {
     fn start_anew(&mut self) -> Result<(), EngineError> {
         (self.vm, self.vcpu) = create(&self.kvm, self.model)?;
         (self.ram, self.access, self.unfinished) = (None, None, false);
+        self.watched = Watched::default();
         Ok(())
     }
 
@@ -192,27 +219,9 @@ impl KvmVcpu {
             Exit::Budget
         })
     }
-}
 
-impl Engine for KvmVcpu {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Kvm
-    }
-
-    fn signature(&self) -> u32 {
-        self.model.signature()
-    }
-
-    fn elapsed(&self) -> VirtualTime {
-        self.elapsed
-    }
-
-    fn interrupts_enabled(&self) -> bool {
-        self.state.eflags & IF != 0
-    }
-
-    fn run(&mut self, memory: &GuestRam, slice: Slice) -> Result<Exit, EngineError> {
-        self.attach(memory)?;
+    /// Runs until an exit. RAM is attached, and its owner borrows it.
+    fn run_attached(&mut self, slice: Slice) -> Result<Exit, EngineError> {
         loop {
             if let Some(exit) = self.next_piece() {
                 return Ok(exit);
@@ -249,6 +258,29 @@ impl Engine for KvmVcpu {
                 }
             }
         }
+    }
+}
+
+impl Engine for KvmVcpu {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Kvm
+    }
+
+    fn signature(&self) -> u32 {
+        self.model.signature()
+    }
+
+    fn elapsed(&self) -> VirtualTime {
+        self.elapsed
+    }
+
+    fn interrupts_enabled(&self) -> bool {
+        self.state.eflags & IF != 0
+    }
+
+    fn run(&mut self, memory: &GuestRam, slice: Slice) -> Result<Exit, EngineError> {
+        self.attach(memory)?;
+        self.run_attached(slice)
     }
 
     fn complete_read(&mut self, value: u32) {
@@ -336,7 +368,7 @@ impl Engine for KvmVcpu {
     }
 
     fn dirty_cleared(&mut self) {
-        // Reading the log has cleared it.
+        // Reading the log has cleared it, but for what is not watched.
     }
 
     fn soft(&mut self) -> Option<&mut Cpu> {

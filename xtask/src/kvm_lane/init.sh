@@ -5,6 +5,8 @@ bb=/bin/busybox
 $bb mount -t devtmpfs dev /dev
 $bb mount -t proc proc /proc
 $bb mount -t tmpfs tmp /tmp
+$bb mount -t sysfs sys /sys
+$bb mount -t debugfs debug /sys/kernel/debug
 for module in irqbypass kvm kvm-amd; do
 	$bb insmod /modules/$module.ko || { echo "no $module"; /bin/exit 1; }
 done

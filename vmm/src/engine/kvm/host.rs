@@ -3,7 +3,11 @@
 
 use std::path::Path;
 
-use kvm_bindings::{CpuId, KVM_API_VERSION, kvm_cpuid_entry2};
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_CAP_DEBUGREGS, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT,
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_SYNC_REGS, KVM_CAP_USER_MEMORY, KVM_CAP_VCPU_EVENTS,
+    KVM_CAP_XSAVE, kvm_cpuid_entry2, kvm_enable_cap,
+};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use latefork_cpu::CpuModel;
 use vmm_sys_util::errno;
@@ -16,16 +20,23 @@ use crate::engine::EngineError;
 /// Three pages that Intel's processors without "unrestricted guest" need; above
 /// all RAM and devices, under the BIOS.
 const TSS_PAGES: usize = 0xfffb_d000;
-/// Capabilities that are relied on, all in Linux 4.17 and later.
-const WANTED: [(Cap, &str); 7] = [
-    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
-    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
-    (Cap::SyncRegs, "KVM_CAP_SYNC_REGS"),
-    (Cap::Xsave, "KVM_CAP_XSAVE"),
-    (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS"),
-    (Cap::Debugregs, "KVM_CAP_DEBUGREGS"),
-    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+/// Capabilities that are relied on, all in Linux 5.3 and later.
+const WANTED: [(u32, &str); 8] = [
+    (KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"),
+    (KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"),
+    (KVM_CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS"),
+    (KVM_CAP_XSAVE, "KVM_CAP_XSAVE"),
+    (KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"),
+    (KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"),
+    (KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"),
+    (
+        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+        "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
+    ),
 ];
+/// Pages in the dirty log are protected again when they are taken out of it, not
+/// when it is read.
+const MANUAL_PROTECT_ENABLE: u64 = 1;
 
 /// Opens KVM and sees that it can do what is relied on.
 pub(super) fn open(device: &Path) -> Result<Kvm, EngineError> {
@@ -35,20 +46,25 @@ pub(super) fn open(device: &Path) -> Result<Kvm, EngineError> {
         device: device.to_owned(),
         source: error.into(),
     })?;
-    let version = kvm.get_api_version();
+    check(kvm.get_api_version(), &|capability| {
+        kvm.check_extension_raw(capability.into()) > 0
+    })?;
+    Ok(kvm)
+}
+
+/// Whether a KVM of API `version` that has what `has` says is recent enough.
+fn check(version: i32, has: &dyn Fn(u32) -> bool) -> Result<(), EngineError> {
     if u32::try_from(version) != Ok(KVM_API_VERSION) {
         return Err(EngineError::KvmTooOld {
             what: format!("it has API version {version}, not {KVM_API_VERSION}"),
         });
     }
-    for (capability, name) in WANTED {
-        if !kvm.check_extension(capability) {
-            return Err(EngineError::KvmTooOld {
-                what: format!("it lacks {name}"),
-            });
-        }
+    match WANTED.iter().find(|(capability, _)| !has(*capability)) {
+        Some((_, name)) => Err(EngineError::KvmTooOld {
+            what: format!("it lacks {name}"),
+        }),
+        None => Ok(()),
     }
-    Ok(kvm)
 }
 
 pub(super) fn create(kvm: &Kvm, model: CpuModel) -> Result<(VmFd, VcpuFd), EngineError> {
@@ -59,6 +75,12 @@ pub(super) fn create(kvm: &Kvm, model: CpuModel) -> Result<(VmFd, VcpuFd), Engin
             other => break failed("KVM_CREATE_VM", other)?,
         }
     };
+    let mut manual = kvm_enable_cap {
+        cap: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+        ..kvm_enable_cap::default()
+    };
+    manual.args[0] = MANUAL_PROTECT_ENABLE;
+    failed("KVM_ENABLE_CAP", vm.enable_cap(&manual))?;
     if vm.check_extension(Cap::SetTssAddr) {
         failed("KVM_SET_TSS_ADDR", vm.set_tss_address(TSS_PAGES))?;
     }
@@ -109,4 +131,28 @@ pub(super) fn failed<T>(
         what,
         source: error.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_old_kvm_lacks_is_named() {
+        let refusal = |version, missing: Option<u32>| {
+            let checked = check(version, &|capability| Some(capability) != missing);
+            checked.err().map(|error| error.to_string())
+        };
+        assert_eq!(refusal(12, None), None);
+        let old = "the host's KVM is too old: ";
+        let version = refusal(11, None);
+        assert_eq!(
+            version,
+            Some(format!("{old}it has API version 11, not 12"))
+        );
+        for (capability, name) in WANTED {
+            let lacking = refusal(12, Some(capability));
+            assert_eq!(lacking, Some(format!("{old}it lacks {name}")));
+        }
+    }
 }

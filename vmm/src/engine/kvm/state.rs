@@ -2,16 +2,17 @@
 //!
 //! What KVM cannot keep: the selectors of the x87's last instruction and
 //! operand (it saves the 64-bit form of the pointers), the time-stamp counter's
-//! offset (RDTSC reads the host's), the granularity bit of descriptors (it
-//! follows from the limit), and the cached page-directory-pointer entries
-//! (read anew from memory at a restore). ARCHITECTURE.md lists them.
+//! offset (RDTSC reads the host's), and on AMD's processors the granularity bit
+//! of descriptors (KVM makes it of the limit) and the cached
+//! page-directory-pointer entries (read from memory at each use, under nested
+//! paging). ARCHITECTURE.md lists them.
 
 use kvm_bindings::{
     KVM_VCPUEVENT_VALID_SHADOW, KVM_X86_SHADOW_INT_MOV_SS, KVM_X86_SHADOW_INT_STI, Msrs,
-    kvm_debugregs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events,
-    kvm_xsave,
+    KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_debugregs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment,
+    kvm_sregs, kvm_sregs2, kvm_vcpu_events, kvm_xsave,
 };
-use latefork_cpu::registers::{dr, gpr};
+use latefork_cpu::registers::{cr0, cr4, dr, gpr};
 use latefork_cpu::segment::{DescriptorTable, Segment, attr, seg};
 use latefork_cpu::{CpuState, Shadow};
 
@@ -158,6 +159,37 @@ fn sregs(state: &CpuState, fresh: &kvm_sregs, tr: TaskRegister) -> kvm_sregs {
     }
 }
 
+/// Whether the CPU pages by PAE: four entries of the top level are cached then
+/// (SDM volume 3, 4.4.1).
+pub(super) fn has_directory_pointers(state: &CpuState) -> bool {
+    state.cr0 & cr0::PG != 0 && state.cr4 & cr4::PAE != 0
+}
+
+/// `sregs` with the cached entries, in the struct that holds them.
+pub(super) fn with_directory_pointers(sregs: &kvm_sregs, pointers: [u64; 4]) -> kvm_sregs2 {
+    kvm_sregs2 {
+        cs: sregs.cs,
+        ds: sregs.ds,
+        es: sregs.es,
+        fs: sregs.fs,
+        gs: sregs.gs,
+        ss: sregs.ss,
+        tr: sregs.tr,
+        ldt: sregs.ldt,
+        gdt: sregs.gdt,
+        idt: sregs.idt,
+        cr0: sregs.cr0,
+        cr2: sregs.cr2,
+        cr3: sregs.cr3,
+        cr4: sregs.cr4,
+        cr8: sregs.cr8,
+        efer: sregs.efer,
+        apic_base: sregs.apic_base,
+        flags: KVM_SREGS2_FLAGS_PDPTRS_VALID.into(),
+        pdptrs: pointers,
+    }
+}
+
 fn store_sregs(sregs: &kvm_sregs, state: &mut CpuState) {
     let pairs = [
         (seg::CS, &sregs.cs),
@@ -196,22 +228,18 @@ fn segment(from: &Segment) -> kvm_segment {
         db: bit(attr::BIG),
         s: bit(attr::S),
         l: 0,
-        g: u8::from(from.limit > GRANULAR_ABOVE),
+        g: bit(attr::GRANULARITY),
         avl: bit(attr::AVL),
         unusable: 1 - bit(attr::PRESENT),
         padding: 0,
     }
 }
 
-/// Limits above this one can only be counted in pages.
-const GRANULAR_ABOVE: u32 = 0xf_ffff;
-
 fn from_segment(from: &kvm_segment) -> Segment {
     if from.unusable != 0 || from.present == 0 {
         return Segment::null(from.selector);
     }
     let bit = |value: u8, mask: u16| if value == 0 { 0 } else { mask };
-    let granular = u8::from(from.limit > GRANULAR_ABOVE);
     Segment {
         selector: from.selector,
         attributes: u16::from(from.type_) & attr::TYPE
@@ -220,7 +248,7 @@ fn from_segment(from: &kvm_segment) -> Segment {
             | bit(from.present, attr::PRESENT)
             | bit(from.avl, attr::AVL)
             | bit(from.db, attr::BIG)
-            | bit(granular, attr::GRANULARITY),
+            | bit(from.g, attr::GRANULARITY),
         base: low(from.base),
         limit: from.limit,
     }

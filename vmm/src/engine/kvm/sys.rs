@@ -3,11 +3,12 @@
 #![allow(unsafe_code)]
 
 use kvm_bindings::{
-    KVM_MEM_LOG_DIRTY_PAGES, kvm_interrupt, kvm_userspace_memory_region, kvm_xsave,
+    KVM_MEM_LOG_DIRTY_PAGES, kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_interrupt,
+    kvm_sregs2, kvm_userspace_memory_region, kvm_xsave,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
 use vmm_sys_util::errno;
-use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 
 use crate::memory::GuestRam;
 
@@ -23,6 +24,13 @@ struct SignalMask {
     len: u32,
     signals: [u8; 8],
 }
+
+/// `_IOWR(KVMIO, 0xc0, struct kvm_clear_dirty_log)`.
+const KVM_CLEAR_DIRTY_LOG: libc::c_ulong = 0xc018_aec0;
+/// `_IOR(KVMIO, 0xcc, struct kvm_sregs2)`.
+const KVM_GET_SREGS2: libc::c_ulong = 0x8140_aecc;
+/// `_IOW(KVMIO, 0xcd, struct kvm_sregs2)`.
+const KVM_SET_SREGS2: libc::c_ulong = 0x4140_aecd;
 
 type Result<T> = std::result::Result<T, errno::Error>;
 
@@ -44,22 +52,67 @@ impl HostRange {
     }
 }
 
-/// Makes `ram` the guest's memory from guest-physical 0, with a dirty log.
-pub(super) fn set_ram(vm: &VmFd, slot: u32, ram: &GuestRam) -> Result<HostRange> {
+/// A slot of guest memory: part of a `GuestRam`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) number: u32,
+    /// First byte for the guest.
+    pub(super) guest: u64,
+    /// First byte in the `GuestRam`.
+    pub(super) offset: usize,
+    /// Bytes.
+    pub(super) len: usize,
+}
+
+/// Makes `slot` of `ram` the guest's memory, with a dirty log.
+pub(super) fn set_slot(vm: &VmFd, ram: &GuestRam, slot: Slot) -> Result<()> {
     let range = HostRange::of(ram);
+    let end = slot.offset.checked_add(slot.len);
+    assert!(end.is_some_and(|end| end <= range.len), "a slot out of RAM");
     let region = kvm_userspace_memory_region {
-        slot,
+        slot: slot.number,
         flags: KVM_MEM_LOG_DIRTY_PAGES,
-        guest_phys_addr: 0,
-        memory_size: range.len as u64,
-        userspace_addr: range.address as u64,
+        guest_phys_addr: slot.guest,
+        memory_size: slot.len as u64,
+        userspace_addr: (range.address + slot.offset) as u64,
     };
-    // SAFETY: the range is a live mapping of guest RAM, whose bytes are cells:
-    // anybody on this thread may write them at any time. The guest reaches it
-    // only while KVM_RUN runs, and `KvmVcpu::run` calls that only while it
-    // borrows a `GuestRam` that lies at this very range.
-    unsafe { vm.set_user_memory_region(region) }?;
-    Ok(range)
+    // SAFETY: the range lies in a live mapping of guest RAM, as was checked
+    // above; its bytes are cells: anybody on this thread may write them at any
+    // time. The guest reaches it only while KVM_RUN runs, and `KvmVcpu` calls
+    // that only while it borrows a `GuestRam` that lies at this very range.
+    unsafe { vm.set_user_memory_region(region) }
+}
+
+/// Takes `pages` (a bit each, page 0 first) out of the slot's dirty log, and
+/// watches for writes to them again.
+pub(super) fn clear_dirty_log(vm: &VmFd, slot: u32, pages: &mut [u64]) -> Result<()> {
+    let request = kvm_clear_dirty_log {
+        slot,
+        num_pages: u32::try_from(pages.len() * 64).expect("at most 512 MiB of RAM"),
+        first_page: 0,
+        __bindgen_anon_1: kvm_clear_dirty_log__bindgen_ty_1 {
+            dirty_bitmap: pages.as_mut_ptr().cast(),
+        },
+    };
+    // SAFETY: the descriptor is a virtual machine's; the call reads the struct,
+    // and from the bitmap as many bits as it says, which it has.
+    checked(unsafe { ioctl_with_ref(vm, KVM_CLEAR_DIRTY_LOG, &request) })
+}
+
+/// System registers with the page-directory-pointer entries.
+pub(super) fn get_sregs2(vcpu: &VcpuFd) -> Result<kvm_sregs2> {
+    let mut sregs = kvm_sregs2::default();
+    // SAFETY: the descriptor is a vCPU's, and the argument is the struct that
+    // the call writes.
+    checked(unsafe { ioctl_with_mut_ref(vcpu, KVM_GET_SREGS2, &mut sregs) })?;
+    Ok(sregs)
+}
+
+/// Sets system registers with the page-directory-pointer entries.
+pub(super) fn set_sregs2(vcpu: &VcpuFd, sregs: &kvm_sregs2) -> Result<()> {
+    // SAFETY: the descriptor is a vCPU's, and the argument is the struct that
+    // the call reads.
+    checked(unsafe { ioctl_with_ref(vcpu, KVM_SET_SREGS2, sregs) })
 }
 
 /// Queues an external interrupt, delivered at the next entry (KVM_INTERRUPT).

@@ -1,12 +1,12 @@
 //! The CPU's state on its way to KVM and back.
 
-use kvm_bindings::kvm_xsave;
+use kvm_bindings::{KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_xsave};
 use kvm_ioctls::SyncReg;
 use latefork_cpu::CpuState;
 
 use super::KvmVcpu;
 use super::host::failed;
-use super::state::VcpuState;
+use super::state::{VcpuState, has_directory_pointers, with_directory_pointers};
 use super::sys;
 use crate::engine::{EngineError, InterruptLine};
 
@@ -31,14 +31,17 @@ impl KvmVcpu {
         shared.regs = to.regs;
         shared.sregs = to.sregs;
         shared.events = to.events;
-        for part in [
-            SyncReg::Register,
-            SyncReg::SystemRegister,
-            SyncReg::VcpuEvents,
-        ] {
+        for part in [SyncReg::Register, SyncReg::VcpuEvents] {
             self.vcpu.set_sync_dirty_reg(part);
         }
-        Ok(())
+        if !has_directory_pointers(&self.state) || !self.sregs2 {
+            self.vcpu.set_sync_dirty_reg(SyncReg::SystemRegister);
+            return Ok(());
+        }
+        // The shared page has no room for them.
+        self.calls.restore += 1;
+        let sregs = with_directory_pointers(&to.sregs, self.state.pdpte);
+        failed("KVM_SET_SREGS2", sys::set_sregs2(&self.vcpu, &sregs))
     }
 
     /// Reads the CPU's state from KVM.
@@ -60,6 +63,13 @@ impl KvmVcpu {
             return Err(EngineError::EventInFlight);
         }
         read.store(&mut state);
+        if has_directory_pointers(&state) && self.sregs2 {
+            self.calls.save += 1;
+            let sregs = failed("KVM_GET_SREGS2", sys::get_sregs2(&self.vcpu))?;
+            if sregs.flags & u64::from(KVM_SREGS2_FLAGS_PDPTRS_VALID) != 0 {
+                state.pdpte = sregs.pdptrs;
+            }
+        }
         state.retired = self.elapsed.0;
         state.halted = self.halted;
         state.interrupt_line = self.line == InterruptLine::Asserted;
