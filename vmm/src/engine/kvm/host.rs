@@ -146,10 +146,7 @@ mod tests {
         assert_eq!(refusal(12, None), None);
         let old = "the host's KVM is too old: ";
         let version = refusal(11, None);
-        assert_eq!(
-            version,
-            Some(format!("{old}it has API version 11, not 12"))
-        );
+        assert_eq!(version, Some(format!("{old}it has API version 11, not 12")));
         for (capability, name) in WANTED {
             let lacking = refusal(12, Some(capability));
             assert_eq!(lacking, Some(format!("{old}it lacks {name}")));

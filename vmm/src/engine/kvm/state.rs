@@ -8,8 +8,8 @@
 //! paging). ARCHITECTURE.md lists them.
 
 use kvm_bindings::{
-    KVM_VCPUEVENT_VALID_SHADOW, KVM_X86_SHADOW_INT_MOV_SS, KVM_X86_SHADOW_INT_STI, Msrs,
-    KVM_SREGS2_FLAGS_PDPTRS_VALID, kvm_debugregs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment,
+    KVM_SREGS2_FLAGS_PDPTRS_VALID, KVM_VCPUEVENT_VALID_SHADOW, KVM_X86_SHADOW_INT_MOV_SS,
+    KVM_X86_SHADOW_INT_STI, Msrs, kvm_debugregs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment,
     kvm_sregs, kvm_sregs2, kvm_vcpu_events, kvm_xsave,
 };
 use latefork_cpu::registers::{cr0, cr4, dr, gpr};
