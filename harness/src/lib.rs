@@ -13,6 +13,7 @@
 //!   what the kernel says of itself on the console. [`verdict`]: both together.
 //! * [`replay`]: what is recorded of a run, and whether another gives the same.
 //!   [`minimize`]: smaller programs with the same finding.
+//! * [`engines`]: whether two engines give the same.
 //! * [`profile`]: where instructions go, by the kernel's [`symbols`].
 //! * [`fuzz`]: all of that for one input of a fuzz target. [`mutate`]: how
 //!   inputs are made from others.
@@ -20,6 +21,7 @@
 //! The crate knows nothing of how the machine runs its CPU.
 
 pub mod complaint;
+pub mod engines;
 pub mod executor;
 pub mod fuzz;
 pub mod guest;

@@ -44,12 +44,14 @@ impl Default for Options {
 }
 
 /// The packages whose tests run in the lane, each with the tests' name.
-const TESTS: [(&str, &str); 1] = [("latefork-vmm", "kvm")];
+const TESTS: [(&str, &str); 2] = [("latefork-vmm", "kvm"), ("latefork-harness", "kvm")];
 /// The target of static binaries, named so that the flags reach no build script.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// Ends QEMU with an exit code.
 const EXIT_SOURCE: &str = "xtask/src/kvm_lane/exit.c";
+/// The list of generated programs, which run in the lane too.
+const LIST: &str = "corpora/lists/generated.list";
 const INIT: &str = include_str!("kvm_lane/init.sh");
 
 /// Builds the lane, runs it, and fails unless all that ran passed.
@@ -63,6 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     initramfs::build(&[], &initramfs::default_output())?;
     let folder = sh::root().join("target/kvm-lane");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    samples(&folder.join("samples.json"))?;
     let archive = folder.join("initramfs.cpio");
     let content = pack(&base, &build_tests()?, &folder, options)?;
     fs::write(&archive, content).with_context(|| format!("cannot write {}", archive.display()))?;
@@ -77,6 +80,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     judge(&verdict, &folder.join("report.txt"))?;
     println!("kvm-lane: passed in {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+/// Runs the corpora on the software engine, here: in the emulated machine it
+/// would take twenty times as long. Makes the templates too.
+fn samples(output: &Path) -> Result<()> {
+    let mut cargo = sh::command("cargo", &["run", "--quiet", "--package", "latefork", "--"]);
+    cargo
+        .args(["corpus", "expect", "--list", LIST, "--output"])
+        .arg(output);
+    sh::run(&mut cargo)
 }
 
 /// Prints what the lane reported; anything but "all passed" is an error.
@@ -167,7 +180,9 @@ fn pack(base: &Base, tests: &[PathBuf], folder: &Path, options: &Options) -> Res
     archive.program("filter", options.filter.as_deref().unwrap_or("").as_bytes());
     archive.program("init", INIT.as_bytes());
     add_images(&mut archive)?;
-    add_folder(&mut archive, "corpora")?;
+    archive.program("lane/samples.json", &read(&folder.join("samples.json"))?);
+    archive.folder("lane/bench");
+    add_folder(&mut archive, "bench/programs")?;
     Ok(archive.finish())
 }
 
@@ -177,11 +192,14 @@ fn add_images(archive: &mut Archive) -> Result<()> {
         "hardened-fuzz/vmlinux",
         "faithful-fuzz/vmlinux",
         "agent/initramfs.cpio",
+        "hardened.snapshot",
+        "faithful.snapshot",
     ];
     archive.folder("lane/target/guest");
     for name in names {
-        let folder = Path::new(name).parent().unwrap_or(Path::new(""));
-        archive.folder(&format!("lane/target/guest/{}", folder.display()));
+        if let Some((folder, _)) = name.split_once('/') {
+            archive.folder(&format!("lane/target/guest/{folder}"));
+        }
         let path = sh::root().join("target/guest").join(name);
         archive.program(&format!("lane/target/guest/{name}"), &read(&path)?);
     }

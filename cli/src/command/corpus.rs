@@ -1,5 +1,7 @@
 //! `latefork corpus`: the seeds of the fuzz targets, and what a corpus reaches.
 
+mod expect;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -34,6 +36,9 @@ enum Action {
     /// Say which rows of the ABI and which hazards no program reaches (exit
     /// code 1 if any), and print the error exits of copy_process() taken
     Reach(Programs),
+    /// Write what the programs of the corpora and of a list give on the software
+    /// engine, in JSON: the KVM engine's tests compare with it
+    Expect(expect::Options),
     /// Run the programs in two shuffled orders, in two processes, and compare
     /// their coverage (exit code 1 if any differs)
     Stable {
@@ -62,6 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match &options.action {
         Action::Seeds { root } => write_seeds(root),
         Action::Reach(programs) => reach(programs),
+        Action::Expect(options) => expect::run(options),
         Action::Stable {
             programs,
             order: Some(order),

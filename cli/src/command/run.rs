@@ -2,7 +2,7 @@
 //!
 //! What has a finding is kept, with a sidecar that says what it gave and where.
 
-mod list;
+pub(super) mod list;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

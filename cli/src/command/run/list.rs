@@ -32,9 +32,9 @@ const FLAVOUR: &str = "hardened";
 
 /// A program of a list.
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    name: String,
-    program: Program,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) program: Program,
 }
 
 /// What came of a list.
@@ -58,12 +58,7 @@ pub(super) fn run(path: &Path, options: &Options) -> Result<ExitCode> {
     if let Some(count) = options.generate {
         generate(path, station, options, count)?;
     }
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let entries = parse(&text).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
-    if entries.is_empty() {
-        bail!("{}: no program in it", path.display());
-    }
+    let entries = read(path)?;
     let report = twice(path, station, options, &entries)?;
     if options.json {
         report::print_json(&report)?;
@@ -72,6 +67,17 @@ pub(super) fn run(path: &Path, options: &Options) -> Result<ExitCode> {
     }
     let good = report.not_clean.is_empty() && report.not_repeated.is_empty();
     Ok(ExitCode::from(u8::from(!good)))
+}
+
+/// The programs of the list at `path`, at least one.
+pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entries = parse(&text).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+    if entries.is_empty() {
+        bail!("{}: no program in it", path.display());
+    }
+    Ok(entries)
 }
 
 fn twice(
