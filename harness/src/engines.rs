@@ -2,9 +2,9 @@
 //!
 //! Both run the same machine from the same template, so verdict and signatures
 //! are the same, and so is the trace but for what [`VARYING`] names (ids, times,
-//! addresses) and for its order between threads: where nothing in the program
-//! decides it, the engines' clocks do. What the kernel reads and writes in a
-//! call's cells is seen by the software engine alone, and left out here.
+//! addresses) and for the order of different operations: where nothing in the
+//! program decides it, the engines' clocks do. What the kernel reads and writes
+//! in a call's cells is seen by the software engine alone, and left out here.
 //!
 //! [`VARYING`]: latefork_wire::trace::VARYING
 
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use latefork_vmm::machine::MachineError;
 use latefork_wire::program::Program;
-use latefork_wire::trace::Event;
+use latefork_wire::trace::{Event, NO_OP};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::Executor;
@@ -29,9 +29,20 @@ pub struct Seen {
     pub verdict: String,
     /// Signatures of what was found.
     pub signatures: Vec<String>,
-    /// The trace, one line an event, without what varies: by the thread that
-    /// reports, 255 for the agent.
-    pub trace: BTreeMap<u8, Vec<String>>,
+    /// The trace, one line an event, without what varies: for each thread (the
+    /// agent's number is 255) and operation (255: none) in order.
+    pub trace: Vec<Part>,
+}
+
+/// What a thread reports of an operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The thread.
+    pub thread: u8,
+    /// The operation.
+    pub op: u8,
+    /// A line an event.
+    pub events: Vec<String>,
 }
 
 impl Seen {
@@ -40,7 +51,7 @@ impl Seen {
         Self {
             verdict: judged.verdict.name().to_owned(),
             signatures: signatures(judged.verdict.findings()),
-            trace: by_thread(&judged.execution.events),
+            trace: parts(&judged.execution.events),
         }
     }
 
@@ -48,32 +59,38 @@ impl Seen {
     /// one line each, nothing where they agree.
     pub fn differences(&self, ours: &str, other: &Self, theirs: &str) -> Vec<String> {
         let mut differences = self.verdict_differences(ours, other, theirs);
-        let threads = self.trace.keys().chain(other.trace.keys());
-        let threads: BTreeSet<u8> = threads.copied().collect();
-        let none = Vec::new();
-        for thread in threads {
-            let of = |seen: &Self| seen.trace.get(&thread).unwrap_or(&none).clone();
-            let (mine, others) = (of(self), of(other));
+        let keys = self.trace.iter().chain(&other.trace);
+        let keys: BTreeSet<(u8, u8)> = keys.map(|part| (part.thread, part.op)).collect();
+        for (thread, op) in keys {
+            let (mine, others) = (self.part(thread, op), other.part(thread, op));
             let longest = mine.len().max(others.len());
-            let first = (0..longest).find(|&at| mine.get(at) != others.get(at));
-            if let Some(at) = first {
-                let show = |lines: &[String]| {
-                    lines
-                        .get(at)
-                        .map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"))
-                };
-                let who = match thread {
-                    u8::MAX => "the agent".to_owned(),
-                    number => format!("thread {number}"),
-                };
-                differences.push(format!(
-                    "trace of {who}, event {at}: {} on {ours}, {} on {theirs}",
-                    show(&mine),
-                    show(&others)
-                ));
-            }
+            let Some(at) = (0..longest).find(|&at| mine.get(at) != others.get(at)) else {
+                continue;
+            };
+            let show = |lines: &[String]| match lines.get(at) {
+                Some(line) => format!("`{line}`"),
+                None => "nothing".to_owned(),
+            };
+            let who = match thread {
+                u8::MAX => "of the agent".to_owned(),
+                number => format!("of thread {number}"),
+            };
+            let what = match op {
+                NO_OP => String::new(),
+                number => format!(", operation {number}"),
+            };
+            let (mine, others) = (show(mine), show(others));
+            differences.push(format!(
+                "trace {who}{what}, event {at}: {mine} on {ours}, {others} on {theirs}"
+            ));
         }
         differences
+    }
+
+    fn part(&self, thread: u8, op: u8) -> &[String] {
+        let mut parts = self.trace.iter();
+        let found = parts.find(|part| (part.thread, part.op) == (thread, op));
+        found.map_or(&[], |part| &part.events)
     }
 
     /// The differences in verdict and signatures alone.
@@ -100,18 +117,22 @@ impl Seen {
     }
 }
 
-fn by_thread(events: &[Event]) -> BTreeMap<u8, Vec<String>> {
-    let mut trace: BTreeMap<u8, Vec<String>> = BTreeMap::new();
-    for event in events {
-        trace.entry(event.thread).or_default().push(line(event));
+fn parts(events: &[Event]) -> Vec<Part> {
+    let mut parts: BTreeMap<(u8, u8), Vec<String>> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.must_recur()) {
+        let key = (event.thread, event.op);
+        parts.entry(key).or_default().push(line(event));
     }
-    trace
+    parts
+        .into_iter()
+        .map(|((thread, op), events)| Part { thread, op, events })
+        .collect()
 }
 
 /// An event without what may differ between engines.
 fn line(event: &Event) -> String {
     let mut line = event.detail.word().to_owned();
-    for name in ["op"].iter().chain(event.detail.fields()) {
+    for name in event.detail.fields() {
         if let Some(value) = event.field(name)
             && !event.varies(name)
         {
@@ -170,16 +191,22 @@ pub fn corpora(root: &Path) -> Result<Vec<(Artifact, &'static str, bool)>, Artif
 
 #[cfg(test)]
 mod tests {
-    use latefork_wire::trace::Detail;
+    use latefork_wire::trace::{Detail, REGISTERS};
 
     use super::*;
 
-    fn event(thread: u8, tid: u32, detail: Detail) -> Event {
+    fn job(thread: u8, op: u8, tid: u32, status: u32) -> Event {
+        let detail = Detail::Job {
+            pid: tid,
+            status,
+            tasks: 2,
+            stopped: 0,
+        };
         Event {
             thread,
+            op,
             tid,
             detail,
-            ..Event::default()
         }
     }
 
@@ -187,34 +214,52 @@ mod tests {
         Seen {
             verdict: verdict.to_owned(),
             signatures: signatures.iter().map(ToString::to_string).collect(),
-            trace: by_thread(events),
+            trace: parts(events),
         }
     }
 
     #[test]
-    fn ids_and_the_order_between_threads_may_differ() {
-        let job = |thread, tid, status| {
-            let detail = Detail::Job {
-                pid: tid,
-                status,
-                tasks: 2,
-                stopped: 0,
-            };
-            event(thread, tid, detail)
+    fn ids_and_the_order_of_operations_may_differ() {
+        let events = [job(0, 1, 10, 1), job(0, 2, 11, 2), job(0, 1, 12, 3)];
+        let one = seen("clean", &[], &events);
+        let check = |events: &[Event]| one.differences("soft", &seen("clean", &[], events), "kvm");
+        let moved = [job(0, 1, 30, 1), job(0, 1, 32, 3), job(0, 2, 31, 2)];
+        assert_eq!(check(&moved), [""; 0]);
+        let swapped = check(&[job(0, 1, 10, 3), job(0, 2, 11, 2), job(0, 1, 12, 1)]);
+        assert_eq!(swapped.len(), 1);
+        let start = "trace of thread 0, operation 1, event 0: `job status=0x1 ";
+        assert!(swapped[0].starts_with(start), "{swapped:?}");
+        let shorter = check(&events[..2]);
+        assert!(shorter[0].ends_with("nothing on kvm"), "{shorter:?}");
+        let other_thread = check(&[events[0], job(1, 2, 11, 2), events[2]]);
+        assert_eq!(other_thread.len(), 2);
+    }
+
+    #[test]
+    fn requests_of_fuse_and_lost_registers_are_left_out() {
+        let fuse = Detail::FuseRequest {
+            file: 0,
+            opcode: 1,
+            action: 2,
+            held: 0,
         };
-        let one = seen("clean", &[], &[job(0, 10, 1), job(1, 11, 2), job(0, 12, 3)]);
-        let other = seen("clean", &[], &[job(0, 30, 1), job(0, 32, 3), job(1, 31, 2)]);
-        assert_eq!(one.differences("soft", &other, "kvm"), [""; 0]);
-        let other = seen("clean", &[], &[job(0, 10, 3), job(1, 11, 2), job(0, 12, 1)]);
-        let found = one.differences("soft", &other, "kvm");
-        assert_eq!(found.len(), 1);
-        assert!(
-            found[0].starts_with("trace of thread 0, event 0: `job "),
-            "{found:?}"
-        );
-        let shorter = seen("clean", &[], &[job(0, 10, 1), job(0, 12, 3)]);
-        let found = one.differences("soft", &shorter, "kvm");
-        assert!(found[0].ends_with("nothing on kvm"), "{found:?}");
+        let which = REGISTERS.iter().position(|name| *name == "x87-operand");
+        let register = |which: Option<usize>| Detail::Register {
+            which: u32::try_from(which.unwrap()).unwrap(),
+            before: 0,
+            after: 1,
+        };
+        let of = |detail| Event {
+            detail,
+            ..Event::default()
+        };
+        let nothing = seen("clean", &[], &[]);
+        for left_out in [fuse, register(which)] {
+            let other = seen("clean", &[], &[of(left_out)]);
+            assert_eq!(nothing.differences("soft", &other, "kvm"), [""; 0]);
+        }
+        let other = seen("clean", &[], &[of(register(Some(0)))]);
+        assert_eq!(nothing.differences("soft", &other, "kvm").len(), 1);
     }
 
     #[test]

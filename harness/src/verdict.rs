@@ -137,7 +137,10 @@ pub struct Judged {
 /// The host failed.
 pub fn judge(executor: &mut Executor, program: &Program) -> Result<Judged, MachineError> {
     let engine = executor.machine().engine().kind();
-    let execution = executor.run(program, Flavour::Async)?;
+    let mut execution = executor.run(program, Flavour::Async)?;
+    if engine == EngineKind::Kvm {
+        execution.events.retain(|event| !event.is_lost_register());
+    }
     let mut findings = findings(program, &execution);
     if findings.iter().all(is_budget)
         && let Some(why) = inconclusive(engine, &execution.ending)

@@ -522,6 +522,17 @@ crate::field::choices! {
     }
 }
 
+/// Registers (by their name in [`REGISTERS`]) that an engine may lose: KVM keeps
+/// the x87's pointers in their 64-bit form, without selectors, and processors of
+/// AMD keep them only while an exception waits (APM volume 2, 11.4.4.3).
+pub const LOST_REGISTERS: &[&str] = &[
+    "x87-instruction",
+    "x87-code-segment",
+    "x87-opcode",
+    "x87-operand",
+    "x87-data-segment",
+];
+
 /// Fields that differ between engines, hosts or runs though nothing is wrong:
 /// ids, times, addresses. `(kind, field)`; the task that reports varies in
 /// every kind.
@@ -531,11 +542,23 @@ pub const VARYING: &[(&str, &str)] = &[
     ("begin", "tasks"),
     ("begin", "ms"),
     ("returned", "from"),
+    // Whether the worker is done by then.
+    ("returned", "status"),
+    ("returned", "hash"),
+    ("status", "late"),
     ("second", "second"),
     ("child", "pid"),
     ("victim", "pid"),
     ("victim", "ms"),
+    // Contents that a time or an id is part of.
+    ("final", "hash"),
+    // Serial numbers of keys, signals that wait.
+    ("row", "before"),
+    ("row", "after"),
     ("task", "id"),
+    ("task", "state"),
+    // How often the kernel came by, waiting included.
+    ("kernel", "count"),
     ("observed", "a"),
     ("observed", "b"),
     ("observed", "c"),
@@ -552,6 +575,10 @@ pub const VARYING: &[(&str, &str)] = &[
     ("survivor", "id"),
     ("job", "pid"),
 ];
+
+/// Kinds of which a run has more or fewer though nothing is wrong: a file gets
+/// as many requests as the kernel's caches have forgotten answers by then.
+pub const VARYING_KINDS: &[&str] = &["fuse"];
 
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -621,6 +648,23 @@ impl Event {
                 self.detail.to_words().1.get(at).copied()
             }
         }
+    }
+
+    /// Whether another engine must give this event too, but for its fields that
+    /// vary.
+    #[must_use]
+    pub fn must_recur(&self) -> bool {
+        !self.is_lost_register() && !VARYING_KINDS.contains(&self.detail.word())
+    }
+
+    /// Whether it says of a register that an engine may lose.
+    #[must_use]
+    pub fn is_lost_register(&self) -> bool {
+        let Detail::Register { which, .. } = self.detail else {
+            return false;
+        };
+        let name = usize::try_from(which).ok().and_then(|at| REGISTERS.get(at));
+        name.is_some_and(|name| LOST_REGISTERS.contains(name))
     }
 
     /// Whether the field `name` may differ between engines.

@@ -12,9 +12,10 @@ mod outer;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use self::base::Base;
@@ -27,8 +28,13 @@ use crate::{initramfs, kernel, qemu, sh};
 /// What to run in the lane.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Run only tests whose name contains this
-    filter: Option<String>,
+    /// Arguments of the test programs: tests whose name contains this alone, say
+    #[arg(
+        allow_hyphen_values = true,
+        trailing_var_arg = true,
+        value_name = "FILTER"
+    )]
+    filter: Vec<String>,
     /// Give up after so many seconds
     #[arg(long, default_value_t = 540, value_name = "SECONDS")]
     limit: u64,
@@ -37,7 +43,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            filter: None,
+            filter: Vec::new(),
             limit: 540,
         }
     }
@@ -54,6 +60,10 @@ const EXIT_SOURCE: &str = "xtask/src/kvm_lane/exit.c";
 const LIST: &str = "corpora/lists/generated.list";
 const INIT: &str = include_str!("kvm_lane/init.sh");
 
+/// What one outer machine runs, as arguments of the test programs. There are two
+/// machines at a time: each has one processor, and the host two at least.
+const SHARES: [&[&str]; 2] = [&["corpora::hardened"], &["--skip", "corpora::hardened"]];
+
 /// Builds the lane, runs it, and fails unless all that ran passed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // One package has both emulators.
@@ -66,20 +76,67 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = sh::root().join("target/kvm-lane");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     samples(&folder.join("samples.json"))?;
-    let archive = folder.join("initramfs.cpio");
-    let content = pack(&base, &build_tests()?, &folder, options)?;
-    fs::write(&archive, content).with_context(|| format!("cannot write {}", archive.display()))?;
+    let content = pack(&base, &build_tests()?, &folder)?;
     let started = Instant::now();
-    let verdict = Outer {
-        kernel: &base.kernel,
-        initramfs: &archive,
-        report: &folder.join("report.txt"),
-        limit: Duration::from_secs(options.limit),
-    }
-    .run()?;
-    judge(&verdict, &folder.join("report.txt"))?;
-    println!("kvm-lane: passed in {} s", started.elapsed().as_secs());
+    let filter: [&[&str]; 1] = [options.filter.as_slice()];
+    let shares: &[&[&str]] = match options.filter.is_empty() {
+        true => &SHARES,
+        false => &filter,
+    };
+    let limit = Duration::from_secs(options.limit);
+    let passed = run_shares(&base, &folder, &content, shares, limit)?;
+    ensure!(passed > 0, "kvm-lane: no test ran");
+    println!(
+        "kvm-lane: {passed} tests passed in {} s",
+        started.elapsed().as_secs()
+    );
     Ok(())
+}
+
+/// Runs each share in an outer machine of its own, side by side; says how many
+/// tests passed.
+fn run_shares(
+    base: &Base,
+    folder: &Path,
+    content: &[u8],
+    shares: &[&[&str]],
+    limit: Duration,
+) -> Result<u32> {
+    let mut machines = Vec::new();
+    for (number, share) in shares.iter().enumerate() {
+        let file = |name: &str| folder.join(format!("{name}-{number}"));
+        let initramfs = file("initramfs.cpio");
+        // Archives one after another are one to the kernel.
+        let mut arguments = Archive::new();
+        arguments.program("arguments", share.join(" ").as_bytes());
+        let whole = [content, &arguments.finish()].concat();
+        fs::write(&initramfs, whole)
+            .with_context(|| format!("cannot write {}", initramfs.display()))?;
+        machines.push(Outer {
+            kernel: &base.kernel,
+            initramfs,
+            report: file("report"),
+            limit,
+        });
+    }
+    let verdicts: Vec<Result<Verdict>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = machines
+            .iter()
+            .map(|machine| scope.spawn(|| machine.run()))
+            .collect();
+        let join = |thread: ScopedJoinHandle<'_, _>| thread.join().expect("it does not panic");
+        threads.into_iter().map(join).collect()
+    });
+    let mut passed = 0;
+    let mut failure = None;
+    for (machine, verdict) in machines.iter().zip(verdicts) {
+        match judge(&verdict?, &machine.report) {
+            Ok(tests) => passed += tests,
+            // The other machine's report is of use, too.
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(passed), Err)
 }
 
 /// Runs the corpora on the software engine, here: in the emulated machine it
@@ -92,15 +149,25 @@ fn samples(output: &Path) -> Result<()> {
     sh::run(&mut cargo)
 }
 
-/// Prints what the lane reported; anything but "all passed" is an error.
-fn judge(verdict: &Verdict, report: &Path) -> Result<()> {
+/// Prints what a machine reported; anything but "all passed" is an error. Says
+/// how many tests passed.
+fn judge(verdict: &Verdict, report: &Path) -> Result<u32> {
     let text =
         fs::read_to_string(report).with_context(|| format!("cannot read {}", report.display()))?;
     print!("{}", text.replace('\r', ""));
-    let ran = text.matches("test result: ok.").count();
+    let results = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("test result: ok. "));
+    let passed: Vec<u32> = results
+        .filter_map(|rest| rest.split(' ').next()?.parse().ok())
+        .collect();
     match verdict {
-        Verdict::Passed if ran == TESTS.len() => Ok(()),
-        Verdict::Passed => bail!("kvm-lane: {ran} of {} test programs reported", TESTS.len()),
+        Verdict::Passed if passed.len() == TESTS.len() => Ok(passed.iter().sum()),
+        Verdict::Passed => bail!(
+            "kvm-lane: {} of {} test programs reported",
+            passed.len(),
+            TESTS.len()
+        ),
         Verdict::Failed => bail!("kvm-lane: a test failed; see above"),
         Verdict::Died(console) => {
             bail!("kvm-lane: the outer machine ended without a verdict; its console:\n{console}")
@@ -152,7 +219,7 @@ fn executable(messages: &str, test: &str) -> Option<PathBuf> {
 
 /// The lane's initramfs: the outer system, the tests, the guest's images and
 /// the programs.
-fn pack(base: &Base, tests: &[PathBuf], folder: &Path, options: &Options) -> Result<Vec<u8>> {
+fn pack(base: &Base, tests: &[PathBuf], folder: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for name in [
         "bin",
@@ -177,7 +244,6 @@ fn pack(base: &Base, tests: &[PathBuf], folder: &Path, options: &Options) -> Res
     for (path, (package, _)) in tests.iter().zip(TESTS) {
         archive.program(&format!("tests/{package}"), &stripped(path, folder)?);
     }
-    archive.program("filter", options.filter.as_deref().unwrap_or("").as_bytes());
     archive.program("init", INIT.as_bytes());
     add_images(&mut archive)?;
     archive.program("lane/samples.json", &read(&folder.join("samples.json"))?);
@@ -271,7 +337,7 @@ mod tests {
             judge(&verdict, &report).map_err(|error| error.to_string())
         };
         let both = "test result: ok. 9 passed\ntest result: ok. 3 passed\n";
-        assert_eq!(judged(both, Verdict::Passed), Ok(()));
+        assert_eq!(judged(both, Verdict::Passed), Ok(12));
         let one = judged("test result: ok. 9 passed\n", Verdict::Passed);
         assert_eq!(one.unwrap_err(), "kvm-lane: 1 of 2 test programs reported");
         for verdict in [

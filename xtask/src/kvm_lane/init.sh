@@ -11,11 +11,11 @@ for module in irqbypass kvm kvm-amd; do
 	$bb insmod /modules/$module.ko || { echo "no $module"; /bin/exit 1; }
 done
 [ -c /dev/kvm ] || { echo "no /dev/kvm"; /bin/exit 1; }
-filter=$($bb cat /filter)
+arguments=$($bb cat /arguments)
 verdict=0
 for program in /tests/*; do
 	echo "${program#/tests/}:" >/dev/ttyS1
-	LATEFORK_LANE=/lane $program --test-threads=1 --nocapture $filter >/dev/ttyS1 2>&1 || verdict=1
+	LATEFORK_LANE=/lane $program --test-threads=1 --nocapture $arguments >/dev/ttyS1 2>&1 || verdict=1
 done
 $bb sleep 1 # until the serial line has sent all
 /bin/exit $verdict

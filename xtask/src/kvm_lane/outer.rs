@@ -1,7 +1,7 @@
 //! The outer machine: QEMU's emulation of a processor with SVM.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,9 +31,9 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Outer<'a> {
     pub(super) kernel: &'a Path,
-    pub(super) initramfs: &'a Path,
+    pub(super) initramfs: PathBuf,
     /// Where the second serial line goes.
-    pub(super) report: &'a Path,
+    pub(super) report: PathBuf,
     pub(super) limit: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Outer<'_> {
         let log = File::create(&console)
             .with_context(|| format!("cannot write {}", console.display()))?;
         // A report of an earlier run must not be taken for this one's.
-        fs::write(self.report, "")?;
+        fs::write(&self.report, "")?;
         let mut child = self
             .command()
             .stdin(Stdio::null())
@@ -69,7 +69,7 @@ impl Outer<'_> {
 
     fn command(&self) -> Command {
         let mut report = std::ffi::OsString::from("file:");
-        report.push(self.report);
+        report.push(&self.report);
         let mut command = Command::new(PROGRAM);
         // One CPU on q35: with two, and on microvm, it hangs now and then.
         command
@@ -89,7 +89,7 @@ impl Outer<'_> {
             .arg("-kernel")
             .arg(self.kernel)
             .arg("-initrd")
-            .arg(self.initramfs);
+            .arg(&self.initramfs);
         command
     }
 }
