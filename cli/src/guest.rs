@@ -102,10 +102,7 @@ impl GuestOptions {
     /// that is not KVM.
     pub(crate) fn new_engine(&self) -> Result<Box<dyn Engine>> {
         static CHOSEN: OnceLock<EngineKind> = OnceLock::new();
-        let model = match self.cpu {
-            CpuChoice::X87 => CpuModel::Fuzz,
-            CpuChoice::Sse => CpuModel::Sse,
-        };
+        let model = self.model();
         let kind = match CHOSEN.get() {
             Some(kind) => *kind,
             None => {
@@ -117,6 +114,14 @@ impl GuestOptions {
             }
         };
         Ok(create(kind, model)?)
+    }
+
+    /// What the guest's CPU can do.
+    pub(crate) fn model(&self) -> CpuModel {
+        match self.cpu {
+            CpuChoice::X87 => CpuModel::Fuzz,
+            CpuChoice::Sse => CpuModel::Sse,
+        }
     }
 
     /// The options as arguments, for another process.

@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use latefork_cpu::CpuModel;
-use latefork_harness::executor::Budget;
+use latefork_harness::pair::Pair;
 use latefork_harness::replay::Setting;
-use latefork_harness::{Executor, Guest, Template};
+use latefork_harness::{Executor, Guest};
 use latefork_vmm::engine::EngineKind;
-use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_vmm::engine::select::EngineChoice;
 use latefork_vmm::layout::RAM_DEFAULT_MIB;
-
-/// The engine of replays: the one whose runs come again bit for bit.
-const ENGINE: EngineKind = EngineKind::Soft;
 
 /// Where guest images are.
 #[derive(Clone, Debug, Default, Args)]
@@ -31,6 +28,17 @@ pub(crate) struct LabOptions {
 pub(crate) struct Wanted {
     kernel: PathBuf,
     memory_mib: u32,
+    engine: EngineKind,
+}
+
+impl Wanted {
+    /// The same on `engine`.
+    pub(crate) fn on(&self, engine: EngineKind) -> Self {
+        Self {
+            engine,
+            ..self.clone()
+        }
+    }
 }
 
 /// A guest that programs can be run in.
@@ -43,15 +51,31 @@ pub(crate) struct Station {
 /// All guests of this process.
 pub(crate) struct Lab {
     images: PathBuf,
+    engine: EngineKind,
     stations: BTreeMap<Wanted, Station>,
 }
 
 impl Lab {
+    /// Guests on the software engine, whose runs come again bit for bit.
     pub(crate) fn new(options: &LabOptions) -> Self {
         Self {
             images: options.images.clone().unwrap_or_else(default_images),
+            engine: EngineKind::Soft,
             stations: BTreeMap::new(),
         }
+    }
+
+    /// Guests on the engine of `choice`; with `auto`, says why it is not KVM.
+    /// An error says in one line why KVM cannot be used.
+    pub(crate) fn on(options: &LabOptions, choice: EngineChoice) -> Result<Self> {
+        let selected = choice.select(CpuModel::Fuzz)?;
+        if let Some(why) = selected.why_not_kvm {
+            eprintln!("engine {}: {why}", selected.kind.name());
+        }
+        Ok(Self {
+            engine: selected.kind,
+            ..Self::new(options)
+        })
     }
 
     /// The usual kernel of `flavour`.
@@ -59,6 +83,7 @@ impl Lab {
         Wanted {
             kernel: self.images.join(format!("{flavour}-fuzz/vmlinux")),
             memory_mib: RAM_DEFAULT_MIB,
+            engine: self.engine,
         }
     }
 
@@ -67,6 +92,7 @@ impl Lab {
         Wanted {
             kernel: setting.kernel(&self.images),
             memory_mib: setting.memory_mib,
+            engine: self.engine,
         }
     }
 
@@ -82,14 +108,17 @@ impl Lab {
     fn make(&self, wanted: &Wanted) -> Result<Station> {
         let initramfs = self.images.join("agent/initramfs.cpio");
         let guest = Guest::read(&wanted.kernel, &initramfs)?.with_memory(wanted.memory_mib);
-        let setting = Setting::new(&guest, &wanted.kernel, ENGINE.name());
-        let prepared = Template::cached(&guest, &self.template(&setting), &mut || {
-            Box::new(SoftVcpu::new(CpuModel::Fuzz))
-        });
-        let prepared =
-            prepared.with_context(|| format!("cannot boot {}", wanted.kernel.display()))?;
+        let setting = Setting::new(&guest, &wanted.kernel, wanted.engine.name());
+        let opened = Pair::open(
+            guest,
+            self.template(&setting),
+            wanted.engine,
+            CpuModel::Fuzz,
+        );
+        let (pair, _) =
+            opened.with_context(|| format!("cannot boot {}", wanted.kernel.display()))?;
         Ok(Station {
-            executor: Executor::new(prepared, Budget::default()),
+            executor: pair.into_executor(),
             setting,
             kernel: wanted.kernel.clone(),
         })

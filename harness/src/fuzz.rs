@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use latefork_cpu::CpuModel;
-use latefork_vmm::engine::soft::SoftVcpu;
+use latefork_vmm::engine::{EngineError, EngineKind};
 use latefork_vmm::layout::{COVERAGE_EVENTS, COVERAGE_EVENTS_SIZE};
 use latefork_vmm::machine::MachineError;
 use latefork_wire::program::Program;
@@ -31,14 +31,14 @@ pub use self::place::Place;
 pub use self::settings::{GuestMap, Settings, Stop};
 use self::tally::News;
 pub use self::tally::Tally;
-use crate::executor::Budget;
 use crate::guest::{Guest, GuestError};
-use crate::replay::sidecar::write_whole;
-use crate::replay::{ArtifactError, Setting, Sidecar, replay};
+use crate::pair::{Pair, UNCONFIRMED};
+use crate::replay::sidecar::{keep_wire, write_whole};
+use crate::replay::{ArtifactError, Setting, Sidecar, replay, signatures};
 use crate::template::TemplateError;
-use crate::verdict::{Finding, judge};
+use crate::verdict::{Finding, Judged, judge};
 
-use crate::{Executor, Template, Verdict};
+use crate::Verdict;
 
 /// Why a fuzz target cannot run; one line.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,9 @@ pub enum FuzzError {
     /// No images.
     #[error("{0}; `cargo xtask setup` makes all that fuzz targets need")]
     Guest(#[from] GuestError),
+    /// The engine that was asked for cannot run here.
+    #[error("LATEFORK_ENGINE: {0}")]
+    Engine(#[from] EngineError),
     /// No template.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -143,7 +146,7 @@ pub struct Session {
     setting: Setting,
     tally: Tally,
     edges: Option<Edges>,
-    executor: Executor,
+    pair: Pair,
 }
 
 impl Session {
@@ -156,22 +159,18 @@ impl Session {
         let place = &settings.place;
         let tally = Tally::new(settings.known()?);
         let guest = Guest::read(&place.kernel(), &place.initramfs())?;
-        let prepared = Template::cached(&guest, &place.template(), &mut || {
-            Box::new(SoftVcpu::new(CpuModel::Fuzz))
-        })?;
-        let engine = prepared.machine.engine().kind().name();
-        let setting = Setting::new(&guest, &place.kernel(), engine);
-        if let Some(why) = &prepared.made_because {
+        let selected = settings.engine.select(CpuModel::Fuzz)?;
+        if let Some(why) = &selected.why_not_kvm {
+            eprintln!("latefork: engine {}: {why}", selected.kind.name());
+        }
+        // What is kept is confirmed on the software engine.
+        let setting = Setting::new(&guest, &place.kernel(), EngineKind::Soft.name());
+        let (pair, made) = Pair::open(guest, place.template(), selected.kind, CpuModel::Fuzz)?;
+        if let Some(why) = made {
             eprintln!("latefork: booted {}: {why}", place.name());
         }
         #[cfg(feature = "extra-counters")]
-        if settings.map == GuestMap::Features {
-            prepared
-                .machine
-                .ram()
-                .overlay_extra_counters()
-                .map_err(MachineError::from)?;
-        }
+        let pair = with_features(pair, settings.map)?;
         let edges = settings.live.then(Edges::default);
         Ok(Self {
             target,
@@ -179,7 +178,7 @@ impl Session {
             setting,
             tally,
             edges,
-            executor: Executor::new(prepared, Budget::default()),
+            pair,
         })
     }
 
@@ -196,14 +195,15 @@ impl Session {
     /// The host failed.
     pub fn run(&mut self, input: &[u8]) -> Result<Option<Report>, FuzzError> {
         let program = Program::decode(input);
-        let judged = judge(&mut self.executor, &program)?;
+        let judged = judge(self.pair.executor(), &program)?;
         let mut events = [0; COVERAGE_EVENTS_SIZE];
-        let ram = self.executor.machine().ram();
+        let ram = self.pair.executor().machine().ram();
         ram.read(COVERAGE_EVENTS, &mut events)
             .map_err(MachineError::from)?;
         if let Some(edges) = &mut self.edges {
             edges.look(ram).map_err(MachineError::from)?;
         }
+        let judged = self.confirm(judged, &program)?;
         self.tally.count(&judged, &events);
         let Verdict::Finding(findings) = judged.verdict else {
             return Ok(None);
@@ -223,6 +223,29 @@ impl Session {
         Ok(report)
     }
 
+    /// What the software engine says of a finding on KVM. One that it does not
+    /// show is kept the first time, as a case for `latefork repro --engine both`.
+    fn confirm(&mut self, judged: Judged, program: &Program) -> Result<Judged, FuzzError> {
+        let found = signatures(judged.verdict.findings());
+        let judged = self.pair.confirm(judged, program)?;
+        if judged.verdict != Verdict::Inconclusive(UNCONFIRMED) {
+            return Ok(judged);
+        }
+        for signature in found {
+            let alone = format!("{signature}, on kvm alone");
+            if self.tally.note(&alone) == News::First {
+                let folder = self.settings.place.findings();
+                let path = keep_wire(&folder, "kvm-alone", program)?;
+                eprintln!("latefork: {alone}");
+                eprintln!(
+                    "latefork: compare: latefork repro --engine both {}",
+                    path.display()
+                );
+            }
+        }
+        Ok(judged)
+    }
+
     /// Keeps the program where the command of the report finds it.
     fn report(&mut self, finding: &Finding, program: &Program) -> Result<Report, FuzzError> {
         let path = self.keep(program)?;
@@ -237,11 +260,21 @@ impl Session {
 
     /// Keeps the program with a sidecar of what it gives.
     fn keep(&mut self, program: &Program) -> Result<PathBuf, FuzzError> {
-        let outcome = replay(&mut self.executor, program)?.outcome;
+        let outcome = replay(self.pair.exact()?, program)?.outcome;
         let sidecar = Sidecar::new(self.setting.clone(), outcome);
         let folder = self.settings.place.findings();
         Ok(sidecar.keep(&folder, self.target, program)?)
     }
+}
+
+/// Makes the coverage blocks of the guest that inputs run in libFuzzer's.
+#[cfg(feature = "extra-counters")]
+fn with_features(mut pair: Pair, map: GuestMap) -> Result<Pair, FuzzError> {
+    if map == GuestMap::Features {
+        let ram = pair.executor().machine().ram();
+        ram.overlay_extra_counters().map_err(MachineError::from)?;
+    }
+    Ok(pair)
 }
 
 impl Drop for Session {

@@ -13,7 +13,8 @@
 //!   what the kernel says of itself on the console. [`verdict`]: both together.
 //! * [`replay`]: what is recorded of a run, and whether another gives the same.
 //!   [`minimize`]: smaller programs with the same finding.
-//! * [`engines`]: whether two engines give the same.
+//! * [`engines`]: whether two engines give the same. [`pair`]: what one finds,
+//!   confirmed on the other.
 //! * [`profile`]: where instructions go, by the kernel's [`symbols`].
 //! * [`fuzz`]: all of that for one input of a fuzz target. [`mutate`]: how
 //!   inputs are made from others.
@@ -29,6 +30,7 @@ pub mod link;
 pub mod minimize;
 pub mod mutate;
 pub mod oracle;
+pub mod pair;
 pub mod profile;
 pub mod replay;
 pub mod symbols;

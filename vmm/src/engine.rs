@@ -127,7 +127,7 @@ pub struct HostCalls {
 }
 
 /// The two engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EngineKind {
     /// The deterministic software CPU.
     Soft,

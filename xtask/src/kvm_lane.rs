@@ -78,10 +78,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     samples(&folder.join("samples.json"))?;
     let content = pack(&base, &build_tests()?, &folder)?;
     let started = Instant::now();
-    let filter: [&[&str]; 1] = [options.filter.as_slice()];
-    let shares: &[&[&str]] = match options.filter.is_empty() {
+    let filter: Vec<&str> = options.filter.iter().map(String::as_str).collect();
+    let shares: &[&[&str]] = match filter.is_empty() {
         true => &SHARES,
-        false => &filter,
+        false => &[&filter],
     };
     let limit = Duration::from_secs(options.limit);
     let passed = run_shares(&base, &folder, &content, shares, limit)?;

@@ -10,6 +10,8 @@ use latefork_harness::minimize::minimize;
 use latefork_harness::replay::regression::FLAVOURS;
 use latefork_harness::replay::sidecar::write_whole;
 use latefork_harness::replay::{Artifact, Outcome, Record, Sidecar, replay};
+use latefork_vmm::engine::EngineKind;
+use latefork_vmm::engine::select::EngineChoice;
 use latefork_wire::program::Program;
 use serde::Serialize;
 
@@ -34,6 +36,10 @@ pub(crate) struct Options {
     /// first that shows one
     #[arg(long, value_enum)]
     flavour: Option<FlavourChoice>,
+    /// What runs the candidates: soft, kvm or auto (KVM where it passes a probe);
+    /// the result is run on soft in any case
+    #[arg(long, default_value = "soft", value_name = "ENGINE")]
+    engine: EngineChoice,
     /// A signature that must stay, whole or in part; by default the last of the
     /// program's (a kernel's own complaints come first)
     #[arg(long, value_name = "TEXT")]
@@ -63,7 +69,7 @@ struct Report {
 /// Minimises. Exit code 1: the program shows no such finding.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let artifact = Artifact::read(&options.file)?;
-    let mut lab = Lab::new(&options.lab);
+    let mut lab = Lab::on(&options.lab, options.engine)?;
     let Some((wanted, first)) = find(&mut lab, options, &artifact)? else {
         eprintln!("latefork: {}: no finding to keep", options.file.display());
         return Ok(ExitCode::FAILURE);
@@ -96,6 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         },
     )?;
     bar.finish_and_clear();
+    let station = lab.open(&wanted.on(EngineKind::Soft))?;
     let outcome = replay(&mut station.executor, &program)?.outcome;
     let output = output(options);
     put(
@@ -103,6 +110,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         &program,
         &Sidecar::new(station.setting.clone(), outcome.clone()),
     )?;
+    let lost: Vec<&String> = keep
+        .iter()
+        .filter(|kept| !outcome.signatures.contains(kept))
+        .collect();
+    let is_kept = lost.is_empty();
+    if !is_kept {
+        eprintln!("latefork: the software engine does not show {lost:?} of the result");
+    }
     let report = Report {
         output,
         flavour: station.setting.flavour.clone(),
@@ -114,7 +129,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         text: program.to_string(),
     };
     show(options, &report)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(!is_kept)))
 }
 
 /// The guest that shows a finding, with what it shows.

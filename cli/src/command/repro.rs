@@ -1,12 +1,14 @@
 //! `latefork repro`: kept programs, run again and compared with their records.
 
 mod bless;
+mod both;
 mod check;
 mod oops;
 mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -14,6 +16,7 @@ use latefork_harness::mutate::{self, Bias};
 use latefork_harness::replay::artifact::programs;
 use latefork_harness::replay::regression::FLAVOURS;
 use latefork_harness::replay::{Artifact, Outcome, Record, Replay, replay};
+use latefork_vmm::engine::select::EngineChoice;
 use latefork_wire::program::{MAX_BYTES, Program};
 use serde::Serialize;
 
@@ -35,6 +38,11 @@ pub(crate) struct Options {
     /// Run on this flavour, whatever the record says
     #[arg(long, value_enum)]
     flavour: Option<FlavourChoice>,
+    /// What runs the guest: soft, kvm, auto (KVM where it passes a probe), or both:
+    /// each program on both, compared by verdict, signatures and trace (exit code
+    /// 1 where they differ)
+    #[arg(long, default_value = "soft", value_name = "ENGINE")]
+    engine: Engines,
     /// How often each program is run; every run must give the same
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
@@ -49,11 +57,32 @@ pub(crate) struct Options {
     trace: bool,
     /// Write what the programs give into the headers of regressions (`*.txt`),
     /// to be reviewed and committed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "engine")]
     bless: bool,
     /// Report in JSON
     #[arg(long)]
     json: bool,
+}
+
+/// The engines that a program runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engines {
+    /// One.
+    One(EngineChoice),
+    /// Each.
+    Both,
+}
+
+impl FromStr for Engines {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "both" {
+            return Ok(Self::Both);
+        }
+        let choice = text.parse().map(Self::One);
+        choice.map_err(|_| format!("`{text}` is no engine: say soft, kvm, auto or both"))
+    }
 }
 
 /// Flavours of the guest kernel.
@@ -119,7 +148,10 @@ enum Worst {
 /// Replays all programs. Exit code 0: all gave what is recorded of them (a
 /// finding, where nothing is); 1: one did not; 2: one could not be run.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let mut lab = Lab::new(&options.lab);
+    let mut lab = match options.engine {
+        Engines::One(choice) => Lab::on(&options.lab, choice)?,
+        Engines::Both => both::lab(&options.lab)?,
+    };
     let mut worst = Worst::Reproduced;
     let mut reports = Vec::new();
     for file in &options.files {
@@ -137,7 +169,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             }
         };
         for path in found {
-            let ended = match one(&mut lab, options, &path, &mut reports) {
+            let ended = match options.engine {
+                Engines::One(_) => one(&mut lab, options, &path, &mut reports),
+                Engines::Both => both::compare(&mut lab, options, &path),
+            };
+            let ended = match ended {
                 Ok(ended) => ended,
                 Err(error) => {
                     eprintln!("latefork: {}: {}", path.display(), without(&error, &path));
@@ -147,7 +183,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             worst = worst.max(ended);
         }
     }
-    if options.json {
+    if options.engine == Engines::Both {
+        // Each program has been reported.
+    } else if options.json {
         report::print_json(&reports)?;
     } else if options.quiet {
         let differ = reports

@@ -7,11 +7,12 @@ pub(super) mod list;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use latefork_harness::executor::Budget;
-use latefork_harness::replay::{Artifact, Replay, Setting, Sidecar, replay};
-use latefork_harness::{Ending, Executor, Verdict};
+use latefork_harness::pair::Pair;
+use latefork_harness::replay::{Artifact, Replay, Setting, Sidecar};
+use latefork_harness::{Ending, Verdict};
+use latefork_vmm::engine::EngineKind;
 use serde::Serialize;
 
 use crate::guest::GuestOptions;
@@ -77,10 +78,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return list::run(list, options);
     }
     let guest = options.guest.read()?;
-    let engine = options.guest.new_engine()?.kind().name();
-    let setting = Setting::new(&guest, options.guest.kernel(), engine);
-    let prepared = options.guest.template(&guest, &options.template)?;
-    let mut executor = Executor::new(prepared, Budget::default());
+    // What is kept is what the software engine gives, whoever found it.
+    let setting = Setting::new(&guest, options.guest.kernel(), EngineKind::Soft.name());
+    let kind = options.guest.new_engine()?.kind();
+    let (template, model) = (options.template.clone(), options.guest.model());
+    let opened = Pair::open(guest, template, kind, model);
+    let (mut pair, _) =
+        opened.with_context(|| format!("cannot boot {}", options.guest.kernel().display()))?;
     let mut worst = 0;
     for path in &options.programs {
         let artifact = match Artifact::read(path) {
@@ -91,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                 continue;
             }
         };
-        let ran = replay(&mut executor, &artifact.program)?;
+        let ran = pair.replay(&artifact.program)?;
         let kept = keep(options, &setting, &artifact, &ran)?;
         worst = worst.max(u8::from(kept.is_some()));
         print(options, &Report::new(path, &ran, kept), &ran)?;

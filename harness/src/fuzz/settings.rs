@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use latefork_vmm::engine::select::EngineChoice;
+
 use super::tally::News;
 use super::{FuzzError, Place};
 
@@ -56,6 +58,9 @@ pub struct Settings {
     pub live: bool,
     /// `LATEFORK_MAP`: `on` (default) or `off`, for trials without guidance.
     pub map: GuestMap,
+    /// `LATEFORK_ENGINE`: `auto` (default; KVM where it passes the probe), `soft`
+    /// or `kvm`.
+    pub engine: EngineChoice,
 }
 
 impl Settings {
@@ -68,6 +73,7 @@ impl Settings {
             live: false,
             seeds: true,
             map: GuestMap::Features,
+            engine: EngineChoice::Auto,
         }
     }
 
@@ -96,8 +102,15 @@ impl Settings {
                 allowed: "neither `on` nor `off`",
             }),
         };
+        let engine = variable("LATEFORK_ENGINE").unwrap_or_else(|| "auto".to_owned());
+        let engine = engine.parse().map_err(|_| FuzzError::Setting {
+            name: "LATEFORK_ENGINE",
+            value: engine,
+            allowed: "neither `auto`, `soft` nor `kvm`",
+        })?;
         Ok(Self {
             place,
+            engine,
             stop: match variable("LATEFORK_STOP").as_deref() {
                 None | Some("" | "new") => Stop::New,
                 Some("never") => Stop::Never,
@@ -141,6 +154,8 @@ fn signatures(text: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    use latefork_vmm::engine::EngineKind;
+
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, FuzzError> {
@@ -164,13 +179,19 @@ mod tests {
             ("LATEFORK_STOP", "P5 "),
             ("LATEFORK_KNOWN", "off"),
             ("LATEFORK_MAP", "off"),
+            ("LATEFORK_ENGINE", "soft"),
         ]);
         let settings = settings.unwrap();
         assert_eq!(settings.place.flavour(), "faithful");
         assert_eq!(settings.stop, Stop::At("P5 ".to_owned()));
         assert_eq!((settings.known, settings.map), (false, GuestMap::Hidden));
-        let error = read(&[("LATEFORK_MAP", "no")]).unwrap_err().to_string();
-        assert_eq!(error, "LATEFORK_MAP=no: neither `on` nor `off`");
+        assert_eq!(settings.engine, EngineChoice::Only(EngineKind::Soft));
+        let error = |name, value| read(&[(name, value)]).unwrap_err().to_string();
+        let found = error("LATEFORK_MAP", "no");
+        assert_eq!(found, "LATEFORK_MAP=no: neither `on` nor `off`");
+        let found = error("LATEFORK_ENGINE", "qemu");
+        let allowed = "neither `auto`, `soft` nor `kvm`";
+        assert_eq!(found, format!("LATEFORK_ENGINE=qemu: {allowed}"));
     }
 
     #[test]

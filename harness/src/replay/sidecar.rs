@@ -164,14 +164,25 @@ impl Sidecar {
         origin: &str,
         program: &Program,
     ) -> Result<PathBuf, ArtifactError> {
-        let mut bytes = [0; MAX_BYTES];
-        let size = program.encode(&mut bytes);
-        let name = format!("{origin}-{:016x}", xxh3_64(&bytes[..size]));
-        let path = folder.join(name);
-        write_whole(&path, &bytes[..size])?;
+        let path = keep_wire(folder, origin, program)?;
         self.write(&path)?;
         Ok(path)
     }
+}
+
+/// Keeps `program` in `folder` under a name that begins with `origin` and names
+/// its content, without a sidecar; gives its path.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn keep_wire(folder: &Path, origin: &str, program: &Program) -> Result<PathBuf, ArtifactError> {
+    let mut bytes = [0; MAX_BYTES];
+    let size = program.encode(&mut bytes);
+    let name = format!("{origin}-{:016x}", xxh3_64(&bytes[..size]));
+    let path = folder.join(name);
+    write_whole(&path, &bytes[..size])?;
+    Ok(path)
 }
 
 /// Writes a file that is there whole or not at all.
