@@ -10,6 +10,8 @@ mod counts;
 mod place;
 #[path = "kvm/resets.rs"]
 mod resets;
+#[path = "kvm/session.rs"]
+mod session;
 
 use latefork_cpu::CpuModel;
 use latefork_harness::executor::Budget;

@@ -51,6 +51,8 @@ impl Default for Options {
 
 /// The packages whose tests run in the lane, each with the tests' name.
 const TESTS: [(&str, &str); 2] = [("latefork-vmm", "kvm"), ("latefork-harness", "kvm")];
+/// The command, which tests call.
+const COMMAND: &str = "latefork";
 /// The target of static binaries, named so that the flags reach no build script.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
@@ -187,31 +189,48 @@ fn build_tests() -> Result<Vec<PathBuf>> {
 }
 
 fn build_test(package: &str, test: &str) -> Result<PathBuf> {
-    let mut command = sh::command("cargo", &["test", "--no-run", "--target", TARGET]);
+    let arguments = ["test", "--no-run", "--features", "kvm-lane", "--test", test];
+    let messages = build(package, &arguments)?;
+    executable(&messages, test, Role::Test)
+        .with_context(|| format!("cargo named no test program `{test}` of {package}"))
+}
+
+/// Builds the command, which the tests call.
+fn build_command() -> Result<PathBuf> {
+    let messages = build(COMMAND, &["build", "--bin", COMMAND])?;
+    executable(&messages, COMMAND, Role::Program)
+        .with_context(|| format!("cargo named no program `{COMMAND}`"))
+}
+
+/// Builds a static program; gives cargo's messages.
+fn build(package: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = sh::command("cargo", arguments);
     command
-        .args(["--profile", "lane", "--package", package, "--test", test])
-        .args([
-            "--features",
-            "kvm-lane",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["--profile", "lane", "--target", TARGET])
+        .args(["--package", package])
+        .args(["--message-format", "json-render-diagnostics"])
         .env("RUSTFLAGS", STATIC)
         .stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("cannot build the tests of {package} for the lane");
+        bail!("cannot build {package} for the lane");
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, test)
-        .with_context(|| format!("cargo named no test program `{test}` of {package}"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The program called `test` in cargo's messages.
-fn executable(messages: &str, test: &str) -> Option<PathBuf> {
+/// What cargo built a program as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Program,
+    Test,
+}
+
+/// The program called `name` in cargo's messages.
+fn executable(messages: &str, name: &str, role: Role) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let named = message["target"]["name"] == test && message["profile"]["test"] == true;
+        let is_test = message["profile"]["test"] == (role == Role::Test);
+        let named = message["target"]["name"] == name && is_test;
         let path = message["executable"].as_str()?;
         named.then(|| PathBuf::from(path))
     })
@@ -244,9 +263,13 @@ fn pack(base: &Base, tests: &[PathBuf], folder: &Path) -> Result<Vec<u8>> {
     for (path, (package, _)) in tests.iter().zip(TESTS) {
         archive.program(&format!("tests/{package}"), &stripped(path, folder)?);
     }
+    let command = stripped(&build_command()?, folder)?;
+    archive.program("lane/latefork", &command);
     archive.program("init", INIT.as_bytes());
     add_images(&mut archive)?;
     archive.program("lane/samples.json", &read(&folder.join("samples.json"))?);
+    archive.folder("lane/corpora");
+    add_folder(&mut archive, "corpora/regressions")?;
     archive.folder("lane/bench");
     add_folder(&mut archive, "bench/programs")?;
     Ok(archive.finish())
@@ -324,8 +347,12 @@ mod tests {
             "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"kvm\"},",
             "\"profile\":{\"test\":true},\"executable\":\"/t/kvm-1\"}\n",
         );
-        assert_eq!(executable(messages, "kvm"), Some(PathBuf::from("/t/kvm-1")));
-        assert_eq!(executable(messages, "soft"), None);
+        assert_eq!(
+            executable(messages, "kvm", Role::Test),
+            Some(PathBuf::from("/t/kvm-1"))
+        );
+        assert_eq!(executable(messages, "kvm", Role::Program), None);
+        assert_eq!(executable(messages, "soft", Role::Test), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::place::{on_kvm, root};
 const REPEATS: usize = 20;
 
 /// What `latefork corpus expect` wrote, for `flavour`.
-fn samples(flavour: &str) -> Vec<Sample> {
+pub(crate) fn samples(flavour: &str) -> Vec<Sample> {
     let text = std::fs::read(root().join("samples.json")).expect("the lane hands in samples");
     let samples: Vec<Sample> = serde_json::from_slice(&text).expect("samples of this build");
     let of_flavour = samples.into_iter();
