@@ -1,14 +1,14 @@
 //! `latefork doctor`: what can run on this host, and what mends the rest.
 
-use std::io::ErrorKind;
+mod kvm;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use latefork_cpu::CpuModel;
-use latefork_vmm::engine::select::{DEVICE, why_not_kvm};
 use serde::Serialize;
 
+use self::kvm::Facts;
 use crate::report;
 
 /// How to report.
@@ -44,7 +44,7 @@ enum Verdict {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let findings = [
         soft_engine(),
-        kvm(),
+        kvm::finding(&Facts::of_host()),
         file(
             "guest kernel",
             "target/guest/faithful-fuzz/vmlinux",
@@ -94,55 +94,6 @@ fn soft_engine() -> Finding {
     }
 }
 
-/// Whether the host's KVM runs our guest: only a probe guest shows that.
-fn kvm() -> Finding {
-    let Some(why) = why_not_kvm(CpuModel::Fuzz) else {
-        return Finding {
-            name: "engine kvm",
-            verdict: Verdict::Ok,
-            found: format!("passes the probe guest{}", nested()),
-            mend: None,
-        };
-    };
-    let opened = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(DEVICE);
-    Finding {
-        name: "engine kvm",
-        verdict: Verdict::Absent,
-        found: format!("{why}; soft runs instead"),
-        mend: opened.err().and_then(|error| mend_of(error.kind())),
-    }
-}
-
-/// What makes the device be there, or open.
-fn mend_of(error: ErrorKind) -> Option<String> {
-    let command = match error {
-        ErrorKind::NotFound => "sudo modprobe kvm-intel || sudo modprobe kvm-amd",
-        ErrorKind::PermissionDenied => "sudo usermod -aG kvm $USER, then log in again",
-        _ => return None,
-    };
-    Some(command.to_owned())
-}
-
-/// Whether this host is a guest itself, where each exit costs more.
-fn nested() -> &'static str {
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if is_guest(&flags) {
-        " (nested: this host is a guest itself, so exits are slow)"
-    } else {
-        ""
-    }
-}
-
-fn is_guest(cpuinfo: &str) -> bool {
-    cpuinfo
-        .lines()
-        .filter(|line| line.starts_with("flags"))
-        .any(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
-}
-
 fn file(name: &'static str, path: &str, mend: &str) -> Finding {
     match std::fs::metadata(path) {
         Ok(meta) => Finding {
@@ -175,33 +126,5 @@ fn qemu() -> Finding {
             found: "not installed; bench goes without the comparison".into(),
             mend: Some("apt-get install qemu-system-x86 qemu-utils".into()),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_is_missing_or_forbidden_has_a_mend() {
-        let missing = mend_of(ErrorKind::NotFound).unwrap();
-        assert!(missing.contains("modprobe"), "{missing}");
-        let forbidden = mend_of(ErrorKind::PermissionDenied).unwrap();
-        assert!(forbidden.contains("usermod"), "{forbidden}");
-        assert_eq!(mend_of(ErrorKind::OutOfMemory), None);
-    }
-
-    #[test]
-    fn a_guest_shows_in_its_processors_flags() {
-        assert!(is_guest(
-            "processor : 0\nflags\t\t: fpu hypervisor lahf_lm\n"
-        ));
-        assert!(!is_guest("processor : 0\nflags\t\t: fpu lahf_lm\n"));
-    }
-
-    #[test]
-    fn what_is_said_of_kvm_is_one_line() {
-        let finding = kvm();
-        assert_eq!(finding.found.lines().count(), 1, "{}", finding.found);
     }
 }
