@@ -115,6 +115,7 @@ pub(crate) fn cargo_fuzz(command: &str) -> Command {
 #[derive(Deserialize)]
 struct Diagnosis {
     name: String,
+    verdict: String,
     found: String,
 }
 
@@ -126,10 +127,17 @@ fn engine() -> Result<String> {
     let found: Vec<Diagnosis> =
         serde_json::from_slice(&output.stdout).context("the JSON of `latefork doctor`")?;
     let kvm = found.iter().find(|found| found.name == "engine kvm");
-    let why = kvm.map_or("doctor says nothing of KVM", |kvm| &kvm.found);
-    Ok(format!(
-        "engine soft, the deterministic software CPU ({why})"
-    ))
+    let soft = |why: &str| format!("engine soft, the deterministic software CPU ({why})");
+    let asked = std::env::var("LATEFORK_ENGINE").is_ok_and(|engine| engine == "soft");
+    Ok(match kvm {
+        _ if asked => soft("as LATEFORK_ENGINE asks for"),
+        Some(kvm) if kvm.verdict == "ok" => {
+            let found = &kvm.found;
+            format!("engine kvm ({found}); what it finds is confirmed on soft")
+        }
+        Some(kvm) => soft(&kvm.found),
+        None => soft("doctor says nothing of KVM"),
+    })
 }
 
 /// Runs libFuzzer and follows what it says.
