@@ -18,6 +18,8 @@ mod replay_proof;
 mod setup;
 mod sh;
 mod test;
+#[cfg(test)]
+mod unsafe_list;
 
 use std::process::ExitCode;
 
