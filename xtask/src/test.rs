@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{agent, guest_test, kernel, replay_proof, setup, sh};
+use crate::{agent, guest_test, kernel, kvm_lane, replay_proof, setup, sh};
 
 /// Random programs that must be clean on hardened.
 const LIST: &str = "corpora/lists/generated.list";
@@ -69,6 +69,10 @@ const CHECKS: &[Check] = &[
     Check {
         name: "the agent's self-test in QEMU",
         run: || guest_test::run(&guest_test::Options::default()).map(|()| Vec::new()),
+    },
+    Check {
+        name: "the KVM engine, on an emulated processor",
+        run: || kvm_lane::run(&kvm_lane::Options::default()).map(|()| Vec::new()),
     },
     Check {
         name: "fuzz targets: what is linked, a short run of each",
