@@ -12,7 +12,7 @@ use crate::selftest::{self, Selection};
 use crate::shared::{agent_error, shared};
 use crate::supervise::Supervisor;
 use crate::sys::{self, Fd};
-use crate::{console, files, helper, link, memory, random, rt, victim};
+use crate::{console, files, helper, kernel, link, memory, random, rt};
 
 /// Ids from 301 to here are free while programs run.
 const LAST_FREE_PID: i32 = 309;
@@ -50,7 +50,7 @@ pub fn run() -> ! {
 
 /// Does what the command line asks for; by default serves the host.
 fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
-    let hello = link::who(victim::kernel_marks(), fuse);
+    let hello = link::who(kernel::marks(), fuse);
     if let Some(paths) = option(cmdline, "latefork.run") {
         let control = option(cmdline, "latefork.flavour") == Some("control");
         let options = RunOptions {
@@ -96,10 +96,7 @@ fn act(supervisor: &mut Supervisor, cmdline: &str, fuse: bool) {
             // What the boot freed waits for RCU: done now, not once in every
             // run that starts from the host's snapshot.
             sys::sleep_ticks(SETTLE_TICKS);
-            // The hello is the mark for the host's snapshot: nothing of the
-            // agent runs after it but the wait for a program.
-            link::hello(fd, &hello);
-            link::serve(fd, supervisor);
+            link::serve(fd, supervisor, &hello);
         }
         Err(error) => {
             ready(supervisor, &hello);

@@ -8,6 +8,7 @@ use latefork_wire::frame::{
 };
 
 use crate::console;
+use crate::memory;
 use crate::shared::shared;
 use crate::supervise::Supervisor;
 use crate::sys::{self, Fd};
@@ -59,7 +60,7 @@ fn send(fd: Fd, kind: FrameKind, payload: &[u8]) -> bool {
 }
 
 /// Says who is there.
-pub fn hello(fd: Fd, hello: &Hello) -> bool {
+fn hello(fd: Fd, hello: &Hello) -> bool {
     let mut bytes = [0; Hello::SIZE];
     hello.put(&mut bytes);
     send(fd, FrameKind::Hello, &bytes)
@@ -75,30 +76,51 @@ pub fn who(marked: bool, fuse: bool) -> Hello {
     }
 }
 
-fn read_exactly(fd: Fd, into: &mut [u8]) -> bool {
-    let mut len = 0;
-    while len < into.len() {
-        match sys::read(fd, &mut into[len..]) {
-            sys::EINTR => {}
-            count if count <= 0 => return false,
-            count => len += count as usize,
-        }
-    }
-    true
+static mut ROOM: [u8; FRAME_HEADER + MAX_RUN] = [0; FRAME_HEADER + MAX_RUN];
+
+/// What was received of the host.
+struct Inbox {
+    room: &'static mut [u8],
+    len: usize,
 }
 
-static mut ROOM: [u8; MAX_RUN] = [0; MAX_RUN];
+impl Inbox {
+    /// Reads until `bytes` bytes are there: a frame comes whole, as a rule, and
+    /// takes one system call. Whether they came.
+    fn fill(&mut self, fd: Fd, bytes: usize) -> bool {
+        while self.len < bytes {
+            match sys::read(fd, &mut self.room[self.len..]) {
+                sys::EINTR => {}
+                count if count <= 0 => return false,
+                count => self.len += count as usize,
+            }
+        }
+        true
+    }
 
-/// Serves programs until the host hangs up.
-pub fn serve(fd: Fd, supervisor: &mut Supervisor) {
+    /// Drops the first `bytes` bytes.
+    fn consume(&mut self, bytes: usize) {
+        self.room.copy_within(bytes..self.len, 0);
+        self.len -= bytes;
+    }
+}
+
+/// Says who is there, then serves programs until the host hangs up.
+pub fn serve(fd: Fd, supervisor: &mut Supervisor, who: &Hello) {
     // SAFETY: init has one thread, and only this function uses the room.
     let room = unsafe { &mut *core::ptr::addr_of_mut!(ROOM) };
+    memory::touch_what_init_uses(room);
+    let mut inbox = Inbox { room, len: 0 };
+    // The hello is the mark for the host's snapshot: nothing of the agent runs
+    // after it but the wait for a program.
+    hello(fd, who);
     loop {
-        let mut header = [0; FRAME_HEADER];
-        if !read_exactly(fd, &mut header) {
+        if !inbox.fill(fd, FRAME_HEADER) {
             console::line(format_args!("latefork-agent: the host hung up"));
             return;
         }
+        let mut header = [0; FRAME_HEADER];
+        header.copy_from_slice(&inbox.room[..FRAME_HEADER]);
         let header = match FrameHeader::decode(header) {
             Ok(header) if header.kind == FrameKind::Run => header,
             Ok(_) => return refuse(fd, Refusal::Kind),
@@ -107,12 +129,14 @@ pub fn serve(fd: Fd, supervisor: &mut Supervisor) {
                 return refuse(fd, error.refusal);
             }
         };
-        let payload = &mut room[..header.len as usize];
-        if !read_exactly(fd, payload) {
+        let frame = FRAME_HEADER + header.len as usize;
+        if !inbox.fill(fd, frame) {
             return;
         }
+        let payload = &inbox.room[FRAME_HEADER..frame];
         let options = RunOptions::get(&payload[..RUN_HEADER]);
         supervisor.run(&payload[RUN_HEADER..], &options);
+        inbox.consume(frame);
         if !send(fd, FrameKind::Trace, shared().trace()) {
             return;
         }

@@ -23,6 +23,7 @@ mod files;
 mod fuse;
 mod helper;
 mod interp;
+mod kernel;
 mod leak;
 mod link;
 mod memory;
@@ -45,6 +46,7 @@ use crate::shared::Reporter;
 extern "C" fn agent_main(stack: *const u32) -> ! {
     // SAFETY: it is that stack.
     unsafe { rt::note_capabilities(stack) };
+    kernel::find_shown();
     let argument = |at: usize| {
         // SAFETY: argc words of argv follow argc; each points to a string
         // that ends in a zero.

@@ -152,6 +152,27 @@ pub fn touch_what_programs_use() {
     }
 }
 
+/// Makes present what init writes to from the moment that the host's snapshot
+/// shows: its own pages, which the victim's fork made copies of, and the trace.
+pub fn touch_what_init_uses(room: &mut [u8]) {
+    let stack = 0_u32;
+    let here = core::ptr::from_ref(&stack) as u32 & !(PAGE - 1);
+    for page in 0..INIT_STACK_PAGES {
+        let at = here - page * PAGE;
+        write_byte(at, read_byte(at));
+    }
+    for byte in room.iter_mut().step_by(PAGE as usize) {
+        // SAFETY: a byte of the caller's.
+        unsafe { core::ptr::write_volatile(byte, core::ptr::read_volatile(byte)) };
+    }
+    for page in 0..SHARED_BYTES / PAGE {
+        read_byte(SHARED + page * PAGE);
+    }
+}
+
+/// Pages of init's stack below where it waits for programs.
+const INIT_STACK_PAGES: u32 = 3;
+
 fn read_word(at: u32) -> u32 {
     // SAFETY: only called for addresses on plain ground.
     unsafe { core::ptr::read_unaligned(at as *const u32) }
@@ -221,6 +242,9 @@ pub fn damaged_canaries(op: OpIndex) -> u32 {
 /// function fills with times and inode numbers.
 pub fn buffer_hash(op: OpIndex, index: u32) -> u32 {
     let at = slot_of(op.number()) + slot::BUFFER;
+    if is_untouched(at) && !latefork_wire::call::has_masked_words(index) {
+        return UNTOUCHED_HASH;
+    }
     let words = 0..slot::BUFFER_BYTES / 4;
     if !latefork_wire::call::has_masked_words(index) {
         return latefork_wire::trace::hash(words.map(|word| read_word(at + word * 4)));
@@ -231,6 +255,24 @@ pub fn buffer_hash(op: OpIndex, index: u32) -> u32 {
             false => read_word(at + word * 4),
         }
     }))
+}
+
+/// Hash of a buffer that nothing was written to, which most of them are when
+/// they are looked at.
+const UNTOUCHED_HASH: u32 = {
+    let mut hash = latefork_wire::trace::HASH_START;
+    let mut word = 0;
+    while word < slot::BUFFER_BYTES / 4 {
+        hash = latefork_wire::trace::hash_word(hash, FILL_WORD);
+        word += 1;
+    }
+    hash
+};
+const FILL_WORD: u32 = u32::from_le_bytes([FILL; 4]);
+
+fn is_untouched(buffer: u32) -> bool {
+    // SAFETY: an operation's own buffer, which is always there.
+    unsafe { crate::rt::words_are(buffer, FILL_WORD, slot::BUFFER_BYTES / 4) }
 }
 
 /// How many bytes of the result buffer at `at` can be read without waiting, at

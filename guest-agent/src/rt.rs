@@ -339,6 +339,9 @@ pub unsafe fn fxsave_of(image: &[u8; 108], into: &mut [u32; 128]) {
 /// AT_HWCAP: EDX of CPUID leaf 1, without what the kernel was told not to use.
 static CAPABILITIES: AtomicU32 = AtomicU32::new(0);
 const AT_HWCAP: u32 = 16;
+/// AT_SYSINFO_EHDR: where the vDSO is mapped.
+static VDSO: AtomicU32 = AtomicU32::new(0);
+const AT_SYSINFO_EHDR: u32 = 33;
 /// FXSR and SSE.
 const SSE: u32 = 3 << 24;
 
@@ -356,12 +359,19 @@ pub unsafe fn note_capabilities(stack: *const u32) {
         }
         at = at.add(1);
         while *at != 0 {
-            if *at == AT_HWCAP {
-                CAPABILITIES.store(*at.add(1), Relaxed);
+            match *at {
+                AT_HWCAP => CAPABILITIES.store(*at.add(1), Relaxed),
+                AT_SYSINFO_EHDR => VDSO.store(*at.add(1), Relaxed),
+                _ => {}
             }
             at = at.add(2);
         }
     }
+}
+
+/// Where the vDSO is mapped; 0: nowhere.
+pub fn vdso() -> u32 {
+    VDSO.load(Relaxed)
 }
 
 /// Whether the kernel saves SSE registers.
@@ -452,6 +462,20 @@ global_asm!(
     "mov eax, [esp + 8]",
     "pop edi",
     "ret",
+    // u32 lf_words_are(at, word, count): whether each of them is `word`
+    ".globl lf_words_are",
+    "lf_words_are:",
+    "push edi",
+    "mov edi, [esp + 8]",
+    "mov eax, [esp + 12]",
+    "mov ecx, [esp + 16]",
+    "xor edx, edx",
+    "cmp eax, eax",
+    "repe scasd",
+    "sete dl",
+    "mov eax, edx",
+    "pop edi",
+    "ret",
     ".globl memcmp",
     ".globl bcmp",
     "memcmp:",
@@ -474,6 +498,20 @@ global_asm!(
     "pop esi",
     "ret",
 );
+
+unsafe extern "C" {
+    fn lf_words_are(at: *const u32, word: u32, count: u32) -> u32;
+}
+
+/// Whether each of the `count` words at `at` is `word`: a word an instruction.
+///
+/// # Safety
+///
+/// They can be read.
+pub unsafe fn words_are(at: u32, word: u32, count: u32) -> bool {
+    // SAFETY: the caller answers for the words.
+    unsafe { lf_words_are(at as *const u32, word, count) != 0 }
+}
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {

@@ -154,6 +154,8 @@ pub struct Shared {
     /// What the kernel had counted of each descriptor's calls when it was
     /// looked at last, as in its event block.
     pub counted: [[Word; ROW_WORDS]; DESCRIPTORS.len()],
+    /// The kernel's number of events at that look.
+    pub looked: [Word; DESCRIPTORS.len()],
     /// Slots used in the trace, beyond its end too.
     pub tail: Word,
     program: [Word; MAX_BYTES.div_ceil(4)],
@@ -203,10 +205,10 @@ impl Shared {
     /// Takes a program over.
     pub fn load(&self, bytes: &[u8]) {
         let len = bytes.len().min(MAX_BYTES);
-        for (word, chunk) in self.program.iter().zip(bytes[..len].chunks(4)) {
-            let mut four = [0; 4];
-            four[..chunk.len()].copy_from_slice(chunk);
-            set(word, u32::from_le_bytes(four));
+        // SAFETY: lies in the shared mapping, and no program runs now.
+        unsafe {
+            let start = self.program.as_ptr().cast_mut().cast::<u8>();
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), start, len);
         }
         set(&self.program_len, len as u32);
     }

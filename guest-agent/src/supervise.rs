@@ -56,6 +56,7 @@ impl Supervisor {
         // restorer is the one of handlers with siginfo.
         let handler = on_child as *const () as u32;
         sys::sigaction(sys::SIGCHLD, handler, sys::SA_SIGINFO);
+        shared().reset();
         Self {
             victim: None,
             used: false,
@@ -116,12 +117,12 @@ impl Supervisor {
     fn run_once(&mut self, program: &[u8], options: &RunOptions) -> Run {
         self.park_victim();
         let shared = shared();
-        shared.reset();
-        shared.load(program);
         if self.used {
+            shared.reset();
             account::forget();
         }
         self.used = true;
+        shared.load(program);
         set(&shared.flavour, options.flavour as u32);
         set(&shared.baseline, sys::task_count());
         let Some(victim) = self.victim else {

@@ -1,6 +1,6 @@
 //! System calls by their i386 numbers, thin.
 
-use crate::rt;
+use crate::{kernel, rt};
 
 /// A descriptor.
 pub type Fd = i32;
@@ -11,7 +11,10 @@ pub const EFAULT: i32 = -14;
 pub const ECHILD: i32 = -10;
 pub const EINVAL: i32 = -22;
 pub const ENOSYS: i32 = -38;
+pub const EOPNOTSUPP: i32 = -95;
 pub const ETIMEDOUT: i32 = -110;
+
+const RWF_NOWAIT: u32 = 8;
 
 pub const PROT_NONE: u32 = 0;
 pub const PROT_READ: u32 = 1;
@@ -166,7 +169,11 @@ pub fn mprotect(at: u32, bytes: u32, protection: u32) -> i32 {
     call(125, &[at, bytes, protection])
 }
 
+/// The id of the task that runs, from the kernel.
 pub fn gettid() -> u32 {
+    if let Some(shown) = kernel::running_task() {
+        return shown;
+    }
     call(224, &[]) as u32
 }
 
@@ -276,6 +283,26 @@ pub fn pwrite(fd: Fd, from: u32, bytes: u32, offset: u32) -> i32 {
 
 pub fn pread(fd: Fd, into: u32, bytes: u32, offset: u32) -> i32 {
     call(180, &[fd as u32, into, bytes, offset, 0])
+}
+
+/// Writes what there is room for now, without waiting; `EOPNOTSUPP` where the
+/// file cannot say.
+pub fn write_now(fd: Fd, from: &[u8]) -> i32 {
+    let part = [from.as_ptr() as u32, from.len() as u32];
+    call(
+        379,
+        &[fd as u32, ptr(&part), 1, u32::MAX, u32::MAX, RWF_NOWAIT],
+    )
+}
+
+/// Reads what is there now, without waiting; `EOPNOTSUPP` where the file cannot
+/// say.
+pub fn read_now(fd: Fd, into: &mut [u8]) -> i32 {
+    let part = [into.as_mut_ptr() as u32, into.len() as u32];
+    call(
+        378,
+        &[fd as u32, ptr(&part), 1, u32::MAX, u32::MAX, RWF_NOWAIT],
+    )
 }
 
 pub fn prctl(args: &[u32; 5]) -> i32 {

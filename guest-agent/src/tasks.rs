@@ -6,7 +6,7 @@ use latefork_wire::trace::Detail;
 
 use crate::console::Line;
 use crate::shared::Reporter;
-use crate::sys;
+use crate::{kernel, sys};
 
 /// One task.
 #[derive(Clone, Copy)]
@@ -28,18 +28,14 @@ pub enum Life {
     Zombie,
 }
 
-/// `PR_HARNESS`, `PR_HARNESS_TASK` of the guest kernel's uapi/linux/harness.h.
-const PR_HARNESS: u32 = 0x6c66;
-const PR_HARNESS_TASK: u32 = 5;
-
 /// Whether task `tid` of `pid` is there: asked of the kernel, which takes a
 /// hundredth of a look into /proc, where it is one of ours.
 pub fn life(pid: u32, tid: u32) -> Life {
-    match sys::prctl(&[PR_HARNESS, PR_HARNESS_TASK, tid, 0, 0]) {
-        0 => Life::Gone,
-        1 => Life::Lives,
-        2 => Life::Zombie,
-        _ => match look(pid, tid).map(|task| task.state) {
+    match kernel::life(tid) {
+        Some(0) => Life::Gone,
+        Some(1) => Life::Lives,
+        Some(_) => Life::Zombie,
+        None => match look(pid, tid).map(|task| task.state) {
             None => Life::Gone,
             Some(b'Z' | b'X') => Life::Zombie,
             Some(_) => Life::Lives,

@@ -9,13 +9,8 @@ use latefork_wire::program::{Ending, Start};
 use latefork_wire::trace::Detail;
 
 use crate::shared::{Reporter, get, set, shared};
-use crate::{helper, interp, memory};
+use crate::{helper, interp, kernel, memory};
 use crate::{rt, sys};
-
-/// `PR_HARNESS`, `PR_HARNESS_SET_MARK` of the guest kernel's uapi/linux/harness.h.
-pub const PR_HARNESS: u32 = 0x6c66;
-/// `PR_HARNESS_READ`: (buffer, offset, length) over the map and the events.
-pub const PR_HARNESS_READ: u32 = 2;
 
 /// Bits of `Shared::state`.
 pub const STEPS_DONE: u32 = 1;
@@ -67,7 +62,7 @@ extern "C" fn parked() -> ! {
     while shared.go.load(Acquire) == 0 {
         sys::futex_wait(&shared.go, 0, None);
     }
-    mark();
+    kernel::mark();
     start_program();
     thread_main(0);
     sys::exit(0)
@@ -86,16 +81,6 @@ fn give_segments() {
         }
     }
     rt::set_segments(selectors[0], selectors[1]);
-}
-
-/// Marks the task, and all that it forks, for coverage.
-fn mark() {
-    sys::prctl(&[PR_HARNESS, 0, 1, 0, 0]);
-}
-
-/// Whether this kernel knows the mark.
-pub fn kernel_marks() -> bool {
-    sys::prctl(&[PR_HARNESS, 1, 0, 0, 0]) >= 0
 }
 
 /// The top of a thread's stack, below its cells.

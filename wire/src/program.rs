@@ -302,13 +302,19 @@ impl Program {
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     bytes: &'a [u8],
+    /// What is behind the schedule: each of a program's threads looks through
+    /// all steps for its own.
+    steps: &'a [u8],
 }
 
 impl<'a> View<'a> {
     /// A view of any bytes.
     #[must_use]
-    pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut view = Self { bytes, steps: &[] };
+        let start = HEADER + view.points() * POINT;
+        view.steps = bytes.get(start..).unwrap_or(&[]);
+        view
     }
 
     /// What holds before the first step.
@@ -333,9 +339,7 @@ impl<'a> View<'a> {
     /// Number of steps; a last one that is cut off counts.
     #[must_use]
     pub fn len(&self) -> usize {
-        let start = HEADER + self.points() * POINT;
-        let steps = self.bytes.len().saturating_sub(start).div_ceil(STEP);
-        steps.min(MAX_STEPS)
+        self.steps.len().div_ceil(STEP).min(MAX_STEPS)
     }
 
     /// Whether there is no step.
@@ -347,8 +351,8 @@ impl<'a> View<'a> {
     /// The bytes of step `at`, fewer or none where it is cut off.
     #[must_use]
     pub fn step_bytes(&self, at: usize) -> &'a [u8] {
-        let start = HEADER + self.points() * POINT + at.min(MAX_STEPS) * STEP;
-        let rest = self.bytes.get(start..).unwrap_or(&[]);
+        let start = at.min(MAX_STEPS) * STEP;
+        let rest = self.steps.get(start..).unwrap_or(&[]);
         rest.get(..STEP).unwrap_or(rest)
     }
 
@@ -361,6 +365,7 @@ impl<'a> View<'a> {
     /// The thread of step `at`, without decoding the rest.
     #[must_use]
     pub fn thread(&self, at: usize) -> Thread {
-        Thread::get(self.step_bytes(at).get(1..).unwrap_or(&[]))
+        let byte = self.steps.get(at.min(MAX_STEPS) * STEP + 1);
+        Thread::new(byte.copied().unwrap_or(0))
     }
 }

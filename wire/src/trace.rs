@@ -716,7 +716,14 @@ pub fn events(bytes: &[u8]) -> impl Iterator<Item = Event> + '_ {
 /// FNV-1a, word by word: the hash of result buffers in traces.
 #[must_use]
 pub fn hash(words: impl IntoIterator<Item = u32>) -> u32 {
-    words.into_iter().fold(0x811c_9dc5, |hash: u32, word| {
-        (hash ^ word).wrapping_mul(0x0100_0193)
-    })
+    words.into_iter().fold(HASH_START, hash_word)
+}
+
+/// The hash of no words: FNV-1a's offset basis.
+pub const HASH_START: u32 = 0x811c_9dc5;
+
+/// The hash of some words and one more, from the hash of those.
+#[must_use]
+pub const fn hash_word(hash: u32, word: u32) -> u32 {
+    (hash ^ word).wrapping_mul(0x0100_0193)
 }

@@ -3,9 +3,8 @@
 
 use latefork_wire::trace::Detail;
 
+use crate::kernel;
 use crate::shared::{ROW_WORDS, Reporter, get, set, shared};
-use crate::sys;
-use crate::victim::{PR_HARNESS, PR_HARNESS_READ};
 
 /// Bytes of the coverage map, which lies before the event block.
 const MAP_BYTES: u32 = 0x1_0000;
@@ -14,8 +13,16 @@ const ROW_BYTES: u32 = 128;
 /// HARNESS_HOW_SYNC: the call did not sleep.
 const SYNC: u32 = 2;
 
-/// Reports what grew in the row of descriptor `index`.
+/// Reports what grew in the row of descriptor `index`. Only a call that was more
+/// than synchronous is worth a look: the kernel shows the number of those.
 pub fn look(reporter: Reporter, index: u32) {
+    let events = kernel::events();
+    if let Some((now, looked)) = events.zip(shared().looked.get(index as usize)) {
+        if now == get(looked) {
+            return;
+        }
+        set(looked, now);
+    }
     let Some((now, before)) = read(index).zip(shared().counted.get(index as usize)) else {
         return;
     };
@@ -48,6 +55,9 @@ pub fn look(reporter: Reporter, index: u32) {
 /// Takes what the kernel has counted so far as what is known: nothing of an
 /// earlier program becomes this one's.
 pub fn forget() {
+    for looked in &shared().looked {
+        set(looked, kernel::events().unwrap_or_default());
+    }
     for (index, row) in shared().counted.iter().enumerate() {
         for (word, now) in row.iter().zip(read(index as u32).unwrap_or_default()) {
             set(word, now);
@@ -58,8 +68,5 @@ pub fn forget() {
 /// A row; `None` where the kernel has no such block.
 fn read(index: u32) -> Option<[u32; ROW_WORDS]> {
     let mut row = [0_u32; ROW_WORDS];
-    let room = row.as_mut_ptr() as u32;
-    let offset = MAP_BYTES + index * ROW_BYTES;
-    let read = sys::prctl(&[PR_HARNESS, PR_HARNESS_READ, room, offset, ROW_BYTES]);
-    (read == 0).then_some(row)
+    kernel::read_blocks(&mut row, MAP_BYTES + index * ROW_BYTES).then_some(row)
 }

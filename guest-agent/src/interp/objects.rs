@@ -114,10 +114,11 @@ pub fn feed(feed: &Feed) -> i32 {
     let fd = end(feed.slot, feed.end);
     let pattern: [u8; 128] = core::array::from_fn(|at| at as u8 + 1);
     let len = usize::from(feed.bytes).clamp(1, 128);
-    if !ready(fd, 4) {
-        return sys::EAGAIN;
+    match sys::write_now(fd, &pattern[..len]) {
+        sys::EOPNOTSUPP if ready(fd, 4) => sys::write(fd, &pattern[..len]),
+        sys::EOPNOTSUPP => sys::EAGAIN,
+        written => written,
     }
-    sys::write(fd, &pattern[..len])
 }
 
 /// Reads and drops, without waiting.
@@ -126,12 +127,14 @@ pub fn drain(drain: &Drain) -> i32 {
     let mut room = [0; 64];
     let mut all = 0;
     for _ in 0..=drain.chunks {
-        if !ready(fd, 1) {
-            break;
-        }
-        match sys::read(fd, &mut room) {
+        let count = match sys::read_now(fd, &mut room) {
+            sys::EOPNOTSUPP if ready(fd, 1) => sys::read(fd, &mut room),
+            sys::EOPNOTSUPP => sys::EAGAIN,
+            count => count,
+        };
+        match count {
             count if count > 0 => all += count,
-            0 => break,
+            0 | sys::EAGAIN => break,
             error => return error,
         }
     }
