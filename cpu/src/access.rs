@@ -129,7 +129,10 @@ impl Core {
         if entry.write[(self.user & 1) as usize] != page {
             return None;
         }
-        value.put(memory.ram, linear.wrapping_add(entry.addend) as usize)
+        let at = linear.wrapping_add(entry.addend) as usize;
+        value.put(memory.ram, at)?;
+        memory.mark_line(at + W::BYTES as usize - 1);
+        Some(())
     }
 
     /// Reads, changes and writes back if the fast path takes it.
@@ -148,7 +151,9 @@ impl Core {
         let at = linear.wrapping_add(entry.addend) as usize;
         let old = W::get(memory.ram, at)?;
         let new = change(self, old.zext());
-        W::cut(new).put(memory.ram, at)
+        W::cut(new).put(memory.ram, at)?;
+        memory.mark_line(at + W::BYTES as usize - 1);
+        Some(())
     }
 
     /// Loads from a linear address; `user` is [`SUPERVISOR`] or `Core::user`.
@@ -187,6 +192,7 @@ impl Core {
         if entry.write[(user & 1) as usize] == linear.wrapping_add(W::BYTES - 1) & !PAGE_OFFSET {
             let at = linear.wrapping_add(entry.addend) as usize;
             if value.put(memory.ram, at).is_some() {
+                memory.mark_line(at + W::BYTES as usize - 1);
                 return Ok(());
             }
         }
@@ -211,6 +217,7 @@ impl Core {
             if let Some(old) = W::get(memory.ram, at) {
                 let new = change(self, old.zext());
                 W::cut(new).put(memory.ram, at);
+                memory.mark_line(at + W::BYTES as usize - 1);
                 return Ok(());
             }
         }

@@ -26,7 +26,8 @@ impl Cpu {
     }
 
     /// Instructions retired since creation. Part of the state. A delivered
-    /// fault counts as one too, so that a budget bounds every guest.
+    /// fault or interrupt counts as one too, so that a budget bounds every
+    /// guest.
     #[must_use]
     pub fn retired(&self) -> u64 {
         self.core.retired

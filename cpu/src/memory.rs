@@ -47,6 +47,7 @@ pub struct Memory<'a> {
     pub(crate) ram: &'a [Cell<u8>],
     pub(crate) regions: &'a [Region<'a>],
     pub(crate) dirty: &'a [Cell<u64>],
+    pub(crate) lines: &'a [Cell<u64>],
 }
 
 impl std::fmt::Debug for Memory<'_> {
@@ -67,6 +68,33 @@ impl<'a> Memory<'a> {
             ram: &ram[..whole],
             regions,
             dirty,
+            lines: &[],
+        }
+    }
+
+    /// Marks in `lines`, a word for each page of RAM, which lines of 64 bytes
+    /// are written: bit `n` for bytes `64 n` to `64 n + 63`. A store of up to 8
+    /// bytes marks the line of its last byte alone, so that a mark stands for
+    /// the 7 bytes before its line too.
+    #[must_use]
+    pub fn with_lines(self, lines: &'a [Cell<u64>]) -> Self {
+        Self { lines, ..self }
+    }
+
+    /// Marks the line of the byte at `last`, the last one of a store to RAM.
+    #[inline(always)]
+    pub(crate) fn mark_line(&self, last: usize) {
+        if let Some(word) = self.lines.get(last >> 12) {
+            word.set(word.get() | 1 << (last >> 6 & 63));
+        }
+    }
+
+    /// Marks the lines of the bytes from `first` to `last`.
+    #[inline(always)]
+    pub(crate) fn mark_lines(&self, first: usize, last: usize) {
+        self.mark_line(last);
+        for line in first / 64..last / 64 {
+            self.mark_line(line * 64);
         }
     }
 

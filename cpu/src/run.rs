@@ -43,7 +43,8 @@ fn execute<'a>(core: &mut Core, memory: &Memory<'_>, ops: &'a [Op]) -> (Flow, &'
 impl Cpu {
     /// Executes until `budget` instructions have been retired or something
     /// needs the host. The budget is kept exactly; a budget of 0 only looks
-    /// for a pending interrupt.
+    /// whether an interrupt could be taken. A delivered interrupt counts as an
+    /// instruction.
     pub fn run(&mut self, memory: &Memory<'_>, budget: Instructions) -> Exit {
         let deadline = self.core.retired.saturating_add(budget.0);
         self.core.deadline = deadline;
@@ -76,6 +77,11 @@ impl Cpu {
     fn boundary(&mut self, memory: &Memory<'_>) -> Option<Exit> {
         let core = &mut *self.core;
         if let Some(vector) = core.pending_vector {
+            // A delivery counts, as a fault does: else a guest whose handlers
+            // are interrupted before their first instruction would run forever.
+            if core.retired >= core.deadline {
+                return Some(Exit::Budget);
+            }
             core.stepping = true;
             let delivered = system::deliver_interrupt(core, memory, vector);
             core.stepping = false;
@@ -85,6 +91,7 @@ impl Cpu {
                 return Some(exit);
             }
             core.pending_vector = None;
+            core.retired += 1;
             core.halted = false;
             core.shadow = Shadow::None;
             core.io.clear();

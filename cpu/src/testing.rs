@@ -116,10 +116,12 @@ pub fn run_scenario(scenario: &Scenario) {
     let state = layout::state(scenario);
     let mut machine = Machine::with_state(image.clone(), &state);
     let whole = Runner::new(scenario, Way::Whole, &mut machine).run();
+    machine.check_lines(&image, scenario);
     let memory = (machine.ram.clone(), machine.dirty.clone());
     for way in [Way::Cut, Way::Moved, Way::Single] {
         machine.begin_again(&image, &state);
         let other = Runner::new(scenario, way, &mut machine).run();
+        machine.check_lines(&image, scenario);
         let same_memory = (&machine.ram, &machine.dirty) == (&memory.0, &memory.1);
         if whole != other || !same_memory {
             let mut parts = differences(&whole, &other);
@@ -147,8 +149,22 @@ impl Machine {
     fn begin_again(&mut self, image: &[u8], state: &CpuState) {
         self.ram.copy_from_slice(image);
         self.dirty.fill(0);
+        self.lines.fill(0);
         self.note_new_memory();
         self.cpu.restore(state);
+    }
+
+    /// Whether all that differs from `image` lies in marked lines, or in the 7
+    /// bytes before one.
+    fn check_lines(&self, image: &[u8], scenario: &Scenario) {
+        let marked = |at: usize| self.lines[at >> 12] >> (at >> 6 & 63) & 1 != 0;
+        for (at, (before, after)) in image.iter().zip(&self.ram).enumerate() {
+            let in_page = at & !0xfff | (at & 0xfff).saturating_add(7).min(0xfff);
+            assert!(
+                before == after || marked(at) || marked(in_page),
+                "no mark for the byte at {at:#x}: {scenario:x?}"
+            );
+        }
     }
 
     /// Any byte of RAM and of the bitmap may have changed.
@@ -315,6 +331,7 @@ impl<'a> Runner<'a> {
             }
             Event::Write(at, value) => {
                 let at = at as usize % layout::RAM_BYTES;
+                self.machine.lines[at >> 12] |= 1 << (at >> 6 & 63);
                 self.machine
                     .write(u32::try_from(at).expect("inside RAM"), &[value]);
             }

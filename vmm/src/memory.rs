@@ -139,6 +139,16 @@ impl GuestRam {
         mapping::copy_in(from, self.page(page));
     }
 
+    /// Overwrites those bytes of `page` that were written since
+    /// [`DirtyPages::clear`], without marking them; more may be overwritten.
+    ///
+    /// # Panics
+    ///
+    /// When `page` lies outside RAM.
+    pub fn copy_written_in(&self, page: PageNumber, from: &[u8; PAGE_SIZE]) {
+        mapping::copy_lines_in(from, self.page(page), self.dirty.lines_of(page));
+    }
+
     /// Writes `bytes` at `address`.
     ///
     /// # Errors
@@ -197,6 +207,8 @@ impl GuestRam {
                 len: usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX),
             });
         }
+        let page_of = |address: u64| u32::try_from(address / page).unwrap_or(u32::MAX);
+        self.dirty.share(page_of(range.start)..page_of(range.end));
         mapping::overlay(&self.regions, range, shared)
     }
 

@@ -215,6 +215,7 @@ impl Core {
                     cell.set(byte);
                 }
                 memory.mark_dirty(frame);
+                memory.mark_line((frame as usize) << 12 | (offset + size - 1) as usize);
                 Ok(())
             }
             None if size == 8 => {

@@ -38,7 +38,7 @@ fn reach<W: Word>(core: &Core, which: u8, offset: u32, access: Access, most: u32
 }
 
 /// The cells of RAM behind `bytes` bytes at a linear address, if the fast path
-/// may use them.
+/// may use them. Who asks to write is about to write all of them.
 #[inline(always)]
 pub(super) fn cells<'a>(
     core: &Core,
@@ -57,7 +57,12 @@ pub(super) fn cells<'a>(
         return None;
     }
     let at = linear.wrapping_add(entry.addend) as usize;
-    memory.ram.get(at..at + bytes as usize)
+    let end = at + bytes as usize;
+    let cells = memory.ram.get(at..end)?;
+    if access == Access::Write {
+        memory.mark_lines(at, end - 1);
+    }
+    Some(cells)
 }
 
 /// With a 16-bit address the index must not wrap inside the piece.

@@ -21,6 +21,7 @@ pub struct Machine {
     pub cpu: Cpu,
     pub(super) ram: Vec<u8>,
     pub(super) dirty: Vec<u64>,
+    pub(super) lines: Vec<u64>,
 }
 
 impl Machine {
@@ -39,7 +40,13 @@ impl Machine {
         let mut cpu = Cpu::new(state.model);
         cpu.restore(state);
         let dirty = vec![0; ram.len().div_ceil(4096 * 64)];
-        Self { cpu, ram, dirty }
+        let lines = vec![0; ram.len() / 4096];
+        Self {
+            cpu,
+            ram,
+            dirty,
+            lines,
+        }
     }
 
     /// Writes as a device would.
@@ -91,7 +98,9 @@ impl Machine {
     pub fn parts(&mut self) -> (&mut Cpu, Memory<'_>) {
         let ram = Cell::from_mut(&mut self.ram[..]).as_slice_of_cells();
         let dirty = Cell::from_mut(&mut self.dirty[..]).as_slice_of_cells();
-        (&mut self.cpu, Memory::new(ram, &[], dirty))
+        let lines = Cell::from_mut(&mut self.lines[..]).as_slice_of_cells();
+        let memory = Memory::new(ram, &[], dirty).with_lines(lines);
+        (&mut self.cpu, memory)
     }
 }
 

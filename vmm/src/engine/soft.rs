@@ -31,7 +31,7 @@ impl SoftVcpu {
 
 /// Guest memory as the CPU wants it, for one call.
 fn lend(ram: &GuestRam) -> Memory<'_> {
-    Memory::new(ram.cells(), &[], ram.dirty().words())
+    Memory::new(ram.cells(), &[], ram.dirty().words()).with_lines(ram.dirty().lines())
 }
 
 impl Engine for SoftVcpu {

@@ -86,7 +86,11 @@ impl Machine {
         self.check_kind(snapshot)?;
         self.engine.collect_dirty(&self.ram)?;
         let pages = match &self.base {
-            Some(base) if base.is(snapshot) => self.copy_in(snapshot, self.ram.dirty().written()),
+            Some(base) if base.is(snapshot) => {
+                let written = self.ram.dirty().written();
+                let copy = |page: &_| self.ram.copy_written_in(*page, snapshot.page(*page));
+                written.inspect(copy).collect()
+            }
             _ => {
                 let pages = self.pages_on_the_way(snapshot);
                 self.copy_in(snapshot, pages.into_iter())

@@ -10,8 +10,13 @@ use std::os::fd::AsRawFd;
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
+use super::dirty::LINE_SIZE;
 use super::{DirtyPages, MemoryError};
 use crate::layout::PAGE_SIZE;
+
+/// Bytes before a line that its mark stands for as well, rounded up to what
+/// copies well.
+const BEFORE: usize = 8;
 
 /// Maps `size` bytes of RAM at guest-physical 0: zeroed, or copied on write
 /// from a file.
@@ -90,6 +95,32 @@ pub(super) fn copy_in(from: &[u8; PAGE_SIZE], to: &[Cell<u8>]) {
             to.as_ptr().cast::<u8>().cast_mut(),
             PAGE_SIZE,
         );
+    }
+}
+
+/// Overwrites the cells of a page in the lines whose bits are set, and in the 7
+/// bytes before each (`DirtyPages::lines`).
+pub(super) fn copy_lines_in(from: &[u8; PAGE_SIZE], to: &[Cell<u8>], lines: u64) {
+    assert_eq!(to.len(), PAGE_SIZE, "one page");
+    let mut rest = lines;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let run = (rest >> first).trailing_ones() as usize;
+        let start = (first * LINE_SIZE).saturating_sub(BEFORE);
+        let end = (first + run) * LINE_SIZE;
+        let (from, to) = (&from[start..end], &to[start..end]);
+        // SAFETY: both are slices of the same length, just cut to it. They do
+        // not overlap, and cells may be written to, as in `copy_in`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                from.as_ptr(),
+                to.as_ptr().cast::<u8>().cast_mut(),
+                from.len(),
+            );
+        }
+        rest &= u64::MAX
+            .checked_shl(u32::try_from(first + run).unwrap_or(64))
+            .unwrap_or(0);
     }
 }
 
@@ -190,9 +221,32 @@ pub(super) fn overlay(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::{EXTRA_COUNTERS, ExtraCounters};
     use crate::layout::{COVERAGE_EVENTS, COVERAGE_MAP, COVERAGE_SIZE};
     use crate::memory::GuestRam;
+
+    #[test]
+    fn lines_are_copied_with_the_bytes_before_them() {
+        let cases: [(u64, &[(usize, usize)]); 5] = [
+            (0, &[]),
+            (1, &[(0, 64)]),
+            (0b110, &[(56, 192)]),
+            (1 << 63 | 1 << 9, &[(568, 640), (4024, 4096)]),
+            (u64::MAX, &[(0, 4096)]),
+        ];
+        for (lines, copied) in cases {
+            let page = vec![Cell::new(1u8); 4096];
+            super::copy_lines_in(&[2; 4096], &page, lines);
+            for (at, cell) in page.iter().enumerate() {
+                let inside = copied
+                    .iter()
+                    .any(|(start, end)| (*start..*end).contains(&at));
+                assert_eq!(cell.get() == 2, inside, "byte {at} of {lines:#x}");
+            }
+        }
+    }
 
     /// One test, as the process has one set of counters.
     #[test]

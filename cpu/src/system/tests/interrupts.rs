@@ -87,6 +87,28 @@ fn an_interrupt_wakes_hlt_and_returns_behind_it() {
 }
 
 #[test]
+fn each_delivery_counts_so_that_nested_ones_spend_the_budget() {
+    // A trap gate leaves IF set, so the line opens the window again before the
+    // first instruction of the handler.
+    let mut machine = machine(&[0x90, 0xf4], 0);
+    set_gate(&mut machine, VECTOR, CODE0, 0x7000, 0x8f);
+    machine.change(|state| {
+        with_if(state);
+        state.interrupt_line = true;
+    });
+    let top = machine.state().gpr[gpr::ESP];
+    for delivered in 0..5 {
+        assert_eq!(machine.run(1), Exit::InterruptWindow);
+        assert_eq!(machine.state().retired, delivered);
+        machine.change(|state| state.pending_vector = Some(VECTOR));
+        // Without a budget it waits.
+        assert_eq!(machine.run(0), Exit::Budget);
+        assert_eq!(machine.state().retired, delivered);
+    }
+    assert_eq!(machine.state().gpr[gpr::ESP], top - 4 * 12);
+}
+
+#[test]
 fn an_interrupt_between_two_iterations_of_rep_restarts_it() {
     // rep stosb; hlt
     let mut machine = machine(&[0xf3, 0xaa, 0xf4], 0);
