@@ -138,7 +138,10 @@ fn fuse_last(block: &mut NewBlock, drafts: &mut [Draft], jump: &Decoded, context
         return false;
     };
     let op = &mut last.op;
-    if op.retires != 1 || !fuse::fuse(op, &last.instruction, &jump.op, &jump.instruction, context) {
+    if op.retires != 1
+        || !op.has(Op::ADDRESS32)
+        || !fuse::fuse(op, &last.instruction, &jump.op, &jump.instruction, context)
+    {
         return false;
     }
     op.len += jump.op.len;

@@ -5,6 +5,7 @@ use iced_x86::{Code, ConditionCode, Instruction, Mnemonic, OpKind};
 use super::Draft;
 use crate::integer::operand::{Kind, kind, size};
 use crate::lower::Context;
+use crate::op::Op;
 
 /// The frequent instructions that do not jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub(super) fn of(draft: &Draft, context: Context) -> Shape {
         word: 0,
         len: op.len,
     };
-    if context.flat_stack() {
+    if context.flat_stack() && op.has(Op::ADDRESS32) {
         shape.form = match op.retires {
             1 => one(&mut shape, draft, context),
             2 => compare_and_jump(&mut shape, draft, context),
